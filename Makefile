@@ -1,0 +1,57 @@
+# Every target sets up what it needs: `make demo` and `make test` are all that a fresh machine has to be told.
+# A virtual environment is made once, and installed again when what it was made from changes: the C++ part is
+# not rebuilt on import, so native/ counts too.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*) sam3i_edge/__init__.py
+# The tested set, for what is installed and for what pip builds the package with.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). Name one: make PYTHON=python3.11
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check train-nano bench clean distclean
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.base ## segments a drawn scene by four sentences and writes the pictures; needs no torch
+	$(BIN)/sam3i-edge demo
+
+test: $(VENV)/.dev ## runs the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict -p sam3i_edge
+	$(BIN)/python scripts/check_wheel.py
+
+train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
+	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
+
+bench: $(VENV)/.dev ## times what the documentation gives figures for
+	$(BIN)/python -m pytest benchmarks
+
+clean: ## removes what building and testing leave; keeps the environment and runs/
+	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## removes the environment too
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "sam3i-edge: $(PYTHON) is Python %d.%d; the Makefile $(WANTED)" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(MADE_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install -e .
+	@touch $@
+
+$(VENV)/.dev: $(MADE_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $(VENV)/.base $@

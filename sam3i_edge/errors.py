@@ -1,0 +1,56 @@
+"""Every error the SDK raises on purpose.
+
+Sam3iError
+    RuntimeUnavailable    a runtime or device is unknown, not installed, or refuses to run
+    ArtifactError         a bundle's file is missing, damaged, newer than this version, or leaves the bundle
+    ImageError            an image cannot be read or has no usable pixels (also a ValueError)
+    InstructionError      an instruction is empty or absurdly long (also a ValueError)
+    DataError             an annotation file does not follow the SAM3-I layout
+    TrainingError         a training run cannot start, resume or continue
+    ExportError           a model could not be converted
+        ParityError       it converted, but disagrees with PyTorch
+
+Bad plain arguments stay ValueError and TypeError.
+"""
+
+from __future__ import annotations
+
+
+class Sam3iError(Exception):
+    """Base of every error below, so callers can catch one name."""
+
+
+class RuntimeUnavailable(Sam3iError):  # noqa: N818  (the name says what happened)
+    """A runtime or device is unknown, not installed, or refuses to run."""
+
+
+class ArtifactError(Sam3iError):
+    """A bundle's file is missing, damaged, newer than this version, or leaves the bundle."""
+
+
+class ImageError(Sam3iError, ValueError):
+    """An image cannot be read or has no usable pixels."""
+
+
+class InstructionError(Sam3iError, ValueError):
+    """An instruction is empty or absurdly long."""
+
+
+class DataError(Sam3iError):
+    """An annotation file does not follow the SAM3-I layout."""
+
+
+class TrainingError(Sam3iError):
+    """A training run cannot start, resume or continue."""
+
+
+class ExportError(Sam3iError):
+    """A model could not be converted."""
+
+
+class ParityError(ExportError):
+    """The converted model disagrees with PyTorch beyond the tolerance."""
+
+    def __init__(self, output: str, difference: float, tolerance: float) -> None:
+        super().__init__(f"{output}: max |difference| {difference:.3g} > tolerance {tolerance:.3g}")
+        self.output, self.difference, self.tolerance = output, difference, tolerance
