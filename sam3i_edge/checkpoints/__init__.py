@@ -1,0 +1,1 @@
+"""Official checkpoint layouts to ours, one module a layout."""
