@@ -1,0 +1,113 @@
+"""The official layouts at full size, by name and shape; and what a wrong file gives."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam3i_edge.checkpoints.official import config_from_dims, convert_keys
+from sam3i_edge.errors import ArtifactError
+from sam3i_edge.model.config import PRESETS, ModelConfig
+from sam3i_edge.model.sam3i import SAM3I, adapter_of
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def _meta_state(name: str) -> dict[str, torch.Tensor]:
+    shapes = json.loads((FIXTURES / "keys" / f"{name}.json").read_text())
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def full_size() -> SAM3I:
+    with torch.device("meta"):
+        return SAM3I(PRESETS["sam3i"])
+
+
+def test_official_size_has_the_official_parameters(full_size: SAM3I) -> None:
+    assert full_size.config.grid == 72
+    assert full_size.config.mask_size == 288
+    count = Counter()
+    for name, parameter in full_size.named_parameters():
+        count[adapter_of(name)] += parameter.numel()
+    # sam3i.md 2.3: adapters by level, the mask embedders among them.
+    assert count["simple"] == 104_627_712
+    assert count["bridge"] == 104_430_336
+    assert count["complex"] == 104_627_712
+    # sam3i.md 1.1, without what is dropped: coarsest neck level, pooled projection, third pixel-decoder stage.
+    dropped = (256 * 1024 + 256) + (256 * 256 * 9 + 256) + 524_288 + (256 * 256 * 9 + 3 * 256)
+    class_position = 0  # transformers' count is already without it
+    assert count[None] == 840_376_374 - dropped - class_position
+
+
+@pytest.mark.parametrize(("layout", "adapters"), [("sam3_pt", False), ("sam3i_stage3", True)])
+def test_every_official_key_lands_once_in_the_right_shape(
+    full_size: SAM3I, layout: str, adapters: bool
+) -> None:
+    converted = convert_keys(_meta_state(layout))
+    wanted = {
+        name: tuple(value.shape)
+        for name, value in full_size.state_dict().items()
+        if adapters or adapter_of(name) is None
+    }
+    assert {name: tuple(value.shape) for name, value in converted.tensors.items()} == wanted
+
+
+def test_dropped_keys_are_reported_by_reason() -> None:
+    dropped = convert_keys(_meta_state("sam3_pt")).dropped
+    assert len(dropped["video tracker"]) == 309
+    assert len(dropped["second neck, used by the tracker only"]) == 22
+    assert len(dropped["rotary tables, recomputed"]) == 32
+    dropped = convert_keys(_meta_state("sam3i_stage3")).dropped
+    assert len(dropped["training-only projectors"]) == 18
+
+
+def test_the_orphan_text_tower_is_dropped_and_not_taken() -> None:
+    state = torch.load(FIXTURES / "official" / "sam3i_stage3.pt", weights_only=True)
+    converted = convert_keys(state)
+    orphans = converted.dropped["second text tower, attached by a defect and unused"]
+    assert len(orphans) == 17
+    norm = converted.tensors["text_encoder.final_norm.weight"]
+    assert torch.equal(norm, state["model"]["backbone.language_backbone.encoder.ln_final.weight"])
+    assert not torch.equal(norm, state["model"]["backbone.text.encoder.ln_final.weight"])
+
+
+def test_both_layouts_give_the_same_base() -> None:
+    folder = FIXTURES / "official"
+    base = convert_keys(torch.load(folder / "sam3_base.pt", weights_only=True)).tensors
+    full = convert_keys(torch.load(folder / "sam3i_stage3.pt", weights_only=True)).tensors
+    assert base.keys() == {name for name in full if adapter_of(name) is None}
+    assert all(torch.equal(value, full[name]) for name, value in base.items())
+
+
+def test_unknown_keys_are_listed() -> None:
+    state = {"backbone.vision_backbone.trunk.blocks.0.attn.rel_pos": torch.zeros(1), "head.weight": torch.zeros(1)}
+    with pytest.raises(ArtifactError, match=r"2 checkpoint keys .*rel_pos, head\.weight"):
+        convert_keys(state)
+
+
+def test_config_takes_the_official_names() -> None:
+    dims = json.loads((FIXTURES / "official" / "config.json").read_text())["dims"]
+    config = config_from_dims(dims)
+    assert (config.vit_width, config.d_model, config.vit_global_blocks) == (64, 32, (1, 3))
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="unknown model config fields vit_wdith"):
+        config_from_dims({"vit_wdith": 64})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"image_size": 1000}, "multiple of 14"),
+        ({"image_size": 1022}, "do not tile"),
+        ({"backbone": "swin"}, "'vit' or 'conv'"),
+        ({"text_heads": 7}, "not a multiple of its 7 heads"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        ModelConfig(**change)  # type: ignore[arg-type]
