@@ -1,0 +1,1 @@
+"""Drawn scenes with instructions, and the annotation files they are kept in."""

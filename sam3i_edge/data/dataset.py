@@ -1,0 +1,332 @@
+"""Training batches: images, several instructions each, and their targets.
+
+Every batch is a pure function of (seed, stream, number), so a run resumed at step n sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
+from sam3i_edge.data.scenes import DrawnScene, draw_scene
+from sam3i_edge.levels import LEVELS, Level
+
+T = TypeVar("T")
+
+Encode = Callable[[str], NDArray[np.int64]]
+"""Text to token ids int64 [32]."""
+
+# Frequencies among the instructions that have a target. Where a scene gives no occasion for one, another is
+# drawn; a concept always means every instance.
+_GRANULARITIES: dict[Level, dict[Granularity, float]] = {
+    "concept": {"all": 1.0},
+    "simple": {"one": 0.45, "subset": 0.2, "all": 0.35},
+    "complex": {"one": 0.45, "subset": 0.2, "all": 0.35},
+}
+_TRIES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B images, P (image, instruction) pairs and their T targets among O objects.
+
+    Attributes:
+        pixel_values: float32 [B, 3, S, S] in -1..1.
+        texts: P instructions.
+        granularities: P of "one", "subset", "all", "none".
+        input_ids: int64 [P, 32].
+        level: int64 [P], index into `LEVELS` of each instruction's own level.
+        image_index: int64 [P], the image of each.
+        mask_index: int64 [R], ascending: the pairs for which masks are computed and paid for.
+        object_boxes: float32 [O, 4], cxcywh of the visible part in 0..1.
+        object_masks: uint8 [O, M, M], the covered share of each cell times 255.
+        target_pair: int64 [T], ascending: the pair of each target.
+        target_object: int64 [T], its row of the objects.
+    """
+
+    pixel_values: Tensor
+    texts: tuple[str, ...]
+    granularities: tuple[str, ...]
+    input_ids: Tensor
+    level: Tensor
+    image_index: Tensor
+    mask_index: Tensor
+    object_boxes: Tensor
+    object_masks: Tensor
+    target_pair: Tensor
+    target_object: Tensor
+
+    @property
+    def target_boxes(self) -> Tensor:
+        """Boxes of the targets, float32 [T, 4]."""
+        return self.object_boxes[self.target_object]
+
+    def union_masks(self, pairs: Tensor) -> Tensor:
+        """The union of all targets of some pairs, float32 [N, M, M] in 0..1; 0 where a pair has none.
+
+        Shares of a cell add up, up to 1: exact where the targets do not overlap, as in drawn scenes.
+
+        Args:
+            pairs: int64 [N], no pair twice.
+        """
+        row = torch.full((len(self.level),), -1, device=pairs.device)
+        row[pairs] = torch.arange(len(pairs), device=pairs.device)
+        wanted = row[self.target_pair]
+        masks = self.object_masks[self.target_object[wanted >= 0]].float() / 255
+        union = masks.new_zeros(len(pairs), *self.object_masks.shape[1:])
+        return union.index_add_(0, wanted[wanted >= 0], masks).clamp_(max=1.0)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with every tensor on `device`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
+        return Batch(**moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchShape:
+    """How much goes into a batch.
+
+    Attributes:
+        images: images a batch.
+        instructions: instructions an image.
+        mask_instructions: of these, how many get masks, drawn at random.
+        image_size: side of the model's input, pixels.
+        mask_size: side of the masks, cells.
+    """
+
+    images: int = 8
+    instructions: int = 6
+    mask_instructions: int = 2
+    image_size: int = 160
+    mask_size: int = 40
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} must be at least 1, got {getattr(self, field.name)}")
+        if self.mask_instructions > self.instructions:
+            raise ValueError(
+                f"mask_instructions must be at most instructions, got {self.mask_instructions} of "
+                f"{self.instructions}"
+            )
+
+
+class SceneBatches(Dataset[Batch]):
+    """Batches of drawn scenes, by number.
+
+    Args:
+        shape: how much goes into a batch.
+        encode: text to token ids int64 [32].
+        seed: of the run.
+        stream: tells apart the stages of a run and its validation; equal (seed, stream) give equal batches.
+        level_weights: relative frequency of the levels of the instructions.
+        none_share: share of the instructions that match nothing.
+        augment: vary the filter that shrinks the image; False always uses the filter of inference.
+    """
+
+    def __init__(
+        self,
+        shape: BatchShape,
+        encode: Encode,
+        *,
+        seed: int,
+        stream: int,
+        level_weights: Mapping[Level, float],
+        none_share: float = 0.2,
+        augment: bool = True,
+    ) -> None:
+        unknown = set(level_weights) - set(LEVELS)
+        if unknown or sum(level_weights.values()) <= 0 or min(level_weights.values()) < 0:
+            raise ValueError(
+                f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(level_weights)}"
+            )
+        self.shape, self.encode, self.seed, self.stream = shape, encode, seed, stream
+        self.none_share, self.augment = none_share, augment
+        self.level_weights = dict(level_weights)
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of that number; any number from 0 has one."""
+        rng = np.random.default_rng([self.seed, self.stream, number])
+        samples = [self._sample(rng) for _ in range(self.shape.images)]
+        return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
+
+    def _sample(self, rng: np.random.Generator) -> Sample:
+        while True:
+            scene = draw_scene(rng)
+            instructions: dict[str, Instruction] = {}
+            for _ in range(_TRIES * self.shape.instructions):
+                if len(instructions) == self.shape.instructions:
+                    break
+                level = draw(rng, self.level_weights)
+                nothing = rng.random() < self.none_share
+                for _ in range(_TRIES):
+                    kind: Granularity = "none" if nothing else draw(rng, _GRANULARITIES[level])
+                    written = write_instruction(scene, rng, level, kind)
+                    if written is not None and written.text not in instructions:
+                        instructions[written.text] = written
+                        break
+            # A scene too plain for that many different instructions is drawn again.
+            if len(instructions) == self.shape.instructions:
+                return _from_scene(scene, tuple(instructions.values()))
+
+
+def draw(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
+    """One of the keys, as often as its weight says."""
+    total = np.cumsum(list(weights.values()))
+    return list(weights)[int(np.searchsorted(total, rng.random() * total[-1], side="right"))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image before it is resized.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        masks: bool [N, H, W], the visible part of every object; none empty.
+        boxes: float32 [N, 4], cxcywh in 0..1.
+        instructions: what is asked, with targets as rows of `masks`.
+    """
+
+    image: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    instructions: tuple[Instruction, ...]
+
+
+def _from_scene(scene: DrawnScene, instructions: tuple[Instruction, ...]) -> Sample:
+    height, width = scene.image.shape[:2]
+    corners = np.array([o.box for o in scene.objects], np.float32).reshape(-1, 4)
+    corners /= np.array([width, height, width, height], np.float32)
+    return Sample(
+        image=scene.image, masks=scene.masks, boxes=centre_boxes(corners), instructions=instructions
+    )
+
+
+def centre_boxes(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(x0, y0, x1, y1) to (cx, cy, w, h), [N, 4]."""
+    low, high = corners[:, :2], corners[:, 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=1)
+
+
+def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Boxes around masks [N, H, W], none of them empty: float32 [N, 4], cxcywh in 0..1."""
+    height, width = masks.shape[1:]
+    corners = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(corners, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box[:] = columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+    return centre_boxes(corners)
+
+
+def assemble(
+    samples: Sequence[Sample], shape: BatchShape, encode: Encode, rng: np.random.Generator, *, augment: bool
+) -> Batch:
+    """Puts samples with `shape.instructions` instructions each into one batch.
+
+    Args:
+        samples: the images.
+        shape: sizes of the batch.
+        encode: text to token ids int64 [32].
+        rng: chooses the pairs that get masks and, with `augment`, the resizing filter.
+        augment: vary the filter that shrinks the image.
+    """
+    pixels = np.stack(
+        [normalise(_resize(s.image, shape.image_size, rng if augment else None)) for s in samples]
+    )
+    objects = np.concatenate([[0], np.cumsum([len(s.masks) for s in samples])])
+    masks = [shrink_mask(mask, shape.mask_size) for s in samples for mask in s.masks]
+    asked = [(i, instruction) for i, s in enumerate(samples) for instruction in s.instructions]
+    pairs = [p for p, (_, instruction) in enumerate(asked) for _ in instruction.targets]
+    targets = [int(objects[i]) + t for i, instruction in asked for t in instruction.targets]
+    first = np.cumsum([0] + [len(s.instructions) for s in samples])
+    shown = [
+        start
+        + np.sort(
+            rng.choice(len(s.instructions), min(shape.mask_instructions, len(s.instructions)), replace=False)
+        )
+        for start, s in zip(first[:-1], samples, strict=True)
+    ]
+    return Batch(
+        pixel_values=torch.from_numpy(pixels),
+        texts=tuple(instruction.text for _, instruction in asked),
+        granularities=tuple(instruction.granularity for _, instruction in asked),
+        input_ids=torch.from_numpy(np.stack([encode(instruction.text) for _, instruction in asked])),
+        level=torch.tensor([LEVELS.index(instruction.level) for _, instruction in asked]),
+        image_index=torch.tensor([i for i, _ in asked]),
+        mask_index=torch.from_numpy(np.concatenate(shown)),
+        object_boxes=torch.from_numpy(np.concatenate([s.boxes for s in samples])),
+        object_masks=torch.from_numpy(np.stack(masks))
+        if masks
+        else torch.zeros(0, shape.mask_size, shape.mask_size, dtype=torch.uint8),
+        target_pair=torch.tensor(pairs, dtype=torch.int64),
+        target_object=torch.tensor(targets, dtype=torch.int64),
+    )
+
+
+def shrink_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    """The share of each of size x size cells that a mask [H, W] covers, times 255."""
+    full = mask.view(np.uint8) * np.uint8(255)
+    return cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def normalise(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """[S, S, 3] uint8 -> [3, S, S] float32, (x / 255 - 0.5) / 0.5."""
+    return np.ascontiguousarray((image.astype(np.float32) * (2 / 255) - 1).transpose(2, 0, 1))
+
+
+def _resize(image: NDArray[np.uint8], size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    """To size x size, whatever the aspect: antialiased bilinear, or with `rng` sometimes another filter."""
+    if rng is not None and rng.random() < 0.4:
+        # Users' images were resized before by filters of all kinds; aliasing ones only where little is lost.
+        filters = [cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR]
+        if max(image.shape[:2]) > 2 * size:
+            filters = [cv2.INTER_AREA]
+        return cv2.resize(image, (size, size), interpolation=filters[rng.integers(len(filters))])  # type: ignore[return-value]
+    # Antialiased bilinear on uint8, as Pillow computes it: what inference does.
+    source = torch.from_numpy(image).permute(2, 0, 1)[None]
+    small = functional.interpolate(source, (size, size), mode="bilinear", antialias=True)
+    return small[0].permute(1, 2, 0).numpy()
+
+
+def load_batches(data: Dataset[Batch], numbers: range, *, workers: int) -> Iterator[Batch]:
+    """The batches of these numbers, in order.
+
+    Args:
+        data: batches by number.
+        numbers: which.
+        workers: processes that make them ahead of time; 0 makes them here.
+    """
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+    )
+    return iter(loader)
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; and signals to the whole process group are the trainer's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    # 0 runs serially. 1 would rebuild OpenCV's pool and wait forever for threads that the fork did not copy.
+    cv2.setNumThreads(0)

@@ -1,0 +1,172 @@
+"""Training batches from SAM3-I annotation files: the same `Batch` that drawn scenes give."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
+from sam3i_edge.data.dataset import Batch, BatchShape, Encode, Sample, assemble, draw, mask_boxes
+from sam3i_edge.data.instructions import Instruction
+from sam3i_edge.data.records import Record
+from sam3i_edge.errors import DataError
+from sam3i_edge.levels import LEVELS, Level
+
+# One picture in this many is kept for validation.
+HELD_OUT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A text of a record."""
+
+    record: Record
+    level: Level
+    text: str
+
+
+class RecordBatches(Dataset[Batch]):
+    """Batches of the pictures of a folder, by number; every picture once before any comes again.
+
+    A picture's instructions are drawn from all its records by level. The concept texts of records of
+    granularity "one" and "subset" are left out: they name the targets' noun, which may have more instances.
+
+    Args:
+        folder: holds `annotations.json` and `images/`.
+        shape: how much goes into a batch.
+        encode: text to token ids int64 [32].
+        seed: of the run.
+        stream: tells apart the stages of a run.
+        level_weights: relative frequency of the levels; a picture without texts of a level gives another.
+        part: "train" leaves out every twentieth picture (by name), "validation" takes these alone.
+        augment: vary the filter that shrinks the image.
+
+    Raises:
+        DataError: the annotation file is missing or breaks the layout, or no picture has a usable text.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shape: BatchShape,
+        encode: Encode,
+        *,
+        seed: int,
+        stream: int,
+        level_weights: Mapping[Level, float],
+        part: Literal["train", "validation"] = "train",
+        augment: bool = True,
+    ) -> None:
+        self.folder, self.shape, self.encode, self.seed, self.stream = folder, shape, encode, seed, stream
+        self.level_weights, self.augment = dict(level_weights), augment
+        questions: dict[str, list[_Question]] = defaultdict(list)
+        for record in read_annotations(folder / ANNOTATIONS):
+            questions[record.file_name] += [
+                q for q in _questions(record) if level_weights.get(q.level, 0) > 0
+            ]
+        # Of all pictures, whatever the levels: one kept from a stage must be kept from all.
+        held_out = sorted(questions)[::HELD_OUT]
+        self.questions = {
+            name: questions[name]
+            for name in sorted(questions)
+            if questions[name] and (name in held_out) == (part == "validation")
+        }
+        if not self.questions:
+            raise DataError(
+                f"{folder / ANNOTATIONS}: none of the pictures for {part} has a text of the levels "
+                f"{', '.join(level_weights)}; {len(held_out)} of {len(questions)} are kept for validation"
+            )
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __len__(self) -> int:
+        """Batches that show every picture about once; higher numbers go on."""
+        return -(-len(self.questions) // self.shape.images)
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of that number; any number from 0 has one."""
+        rng = np.random.default_rng([self.seed, self.stream, number])
+        first = number * self.shape.images
+        samples = []
+        for position in range(first, first + self.shape.images):
+            turn, place = divmod(position, len(self.questions))
+            samples.append(self._sample(self._order(turn)[place], rng))
+        return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
+
+    def _shuffled(self, turn: int) -> list[str]:
+        names = list(self.questions)
+        order = np.random.default_rng([self.seed, self.stream, turn, 1]).permutation(len(names))
+        return [names[i] for i in order]
+
+    def _sample(self, name: str, rng: np.random.Generator) -> Sample:
+        asked = _choose(self.questions[name], self.level_weights, self.shape.instructions, rng)
+        masks: list[NDArray[np.bool_]] = []
+        instructions = []
+        first: dict[int, tuple[int, ...]] = {}
+        for question in asked:
+            record = question.record
+            if record.image_id not in first:
+                usable = _usable(record)
+                first[record.image_id] = tuple(range(len(masks), len(masks) + len(usable)))
+                masks += list(usable)
+            instructions.append(
+                Instruction(
+                    question.text, question.level, record.granularity or "all", first[record.image_id]
+                )
+            )
+        image = _read_image(self.folder / IMAGES / name, asked[0].record)
+        stack = np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), np.bool_)
+        return Sample(image=image, masks=stack, boxes=mask_boxes(stack), instructions=tuple(instructions))
+
+
+def _questions(record: Record) -> list[_Question]:
+    texts = {"concept": record.concept, "simple": record.simple, "complex": record.complex}
+    if record.granularity in ("one", "subset"):
+        texts["concept"] = []
+    # Crowds are no instances; a record that has nothing else cannot be asked for.
+    if record.annotations and all(annotation.iscrowd for annotation in record.annotations):
+        return []
+    return [_Question(record, level, text) for level in LEVELS for text in texts[level]]
+
+
+def _choose(
+    questions: Sequence[_Question], weights: Mapping[Level, float], count: int, rng: np.random.Generator
+) -> list[_Question]:
+    """By level, then evenly among its texts; none twice before all were asked."""
+    chosen: list[_Question] = []
+    left: dict[Level, list[_Question]] = {}
+    for _ in range(count):
+        if not any(left.values()):
+            left = {level: [q for q in questions if q.level == level] for level in LEVELS}
+        level = draw(
+            rng, {level: weights[level] for level, texts in left.items() if texts and weights.get(level, 0)}
+        )
+        chosen.append(left[level].pop(int(rng.integers(len(left[level])))))
+    return chosen
+
+
+def _usable(record: Record) -> NDArray[np.bool_]:
+    """The masks of the record's targets that are instances and cover a pixel."""
+    single = np.array([not annotation.iscrowd for annotation in record.annotations], np.bool_)
+    masks = record.masks()[single]
+    return masks[masks.any(axis=(1, 2))]
+
+
+def _read_image(path: Path, record: Record) -> NDArray[np.uint8]:
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if found is None:
+        raise DataError(f"{path} is missing or no image; {ANNOTATIONS} names it in record {record.image_id}")
+    if found.shape[:2] != (record.height, record.width):
+        raise DataError(
+            f"{path} is {found.shape[1]} x {found.shape[0]} px, record {record.image_id} says "
+            f"{record.width} x {record.height}; correct the one that is wrong"
+        )
+    return np.ascontiguousarray(found[..., ::-1]).view(np.uint8)

@@ -1,0 +1,199 @@
+"""Records: a picture, one set of targets in it, and the texts that describe exactly them.
+
+A record is what SAM3-I's annotation file keeps under one image id; a picture appears under as many ids as it
+has target sets. `scene_records` makes those of a drawn scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3i_edge import rle
+from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
+from sam3i_edge.data.polygons import polygon_mask
+from sam3i_edge.data.scenes import DrawnScene
+from sam3i_edge.errors import DataError
+from sam3i_edge.levels import LEVELS, Level
+
+Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons, or COCO run lengths
+
+MIXED: Final = "shape"  # category of targets of several shapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """One target.
+
+    Attributes:
+        id: unique in its file.
+        category: name of its class, "" where the file names none.
+        bbox: (x, y, width, height) px, or None where the file has none.
+        segmentation: polygons, or run lengths with "size" and "counts".
+        iscrowd: 0 or 1, as in COCO.
+    """
+
+    id: int
+    category: str
+    bbox: tuple[float, float, float, float] | None
+    segmentation: Segmentation
+    iscrowd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One picture with one set of targets.
+
+    Attributes:
+        image_id: unique in its file.
+        file_name: the picture, relative to the folder of images; several records may share it.
+        width: px.
+        height: px.
+        concept: noun phrases. They describe the targets exactly where `granularity` is "all", "none" or None;
+            where it is "one" or "subset" they name the targets' noun, which may have more instances.
+        simple: instructions with the noun that describe exactly the targets; may be empty, as may the others.
+        complex: instructions without the noun that describe exactly the targets.
+        granularity: "one", "subset", "all", "none", or None where the file does not say.
+        annotations: the targets; none where there is nothing to find.
+        source: the file it was read from, for messages.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    concept: list[str]
+    simple: list[str]
+    complex: list[str]
+    granularity: Granularity | None = None
+    annotations: tuple[Annotation, ...] = ()
+    source: str = field(default="", compare=False)
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Masks bool [N, height, width] of its annotations, decoded anew by each call.
+
+        Raises:
+            DataError: a segmentation does not decode to the picture's size.
+        """
+        stack = np.zeros((len(self.annotations), self.height, self.width), np.bool_)
+        for mask, annotation in zip(stack, self.annotations, strict=True):
+            mask[...] = self._mask(annotation)
+        return stack
+
+    def _mask(self, annotation: Annotation) -> NDArray[np.bool_]:
+        where = f"{self.source or 'record'}: image {self.image_id}, annotation {annotation.id}: segmentation"
+        shape = annotation.segmentation
+        if not isinstance(shape, Mapping):
+            return polygon_mask(shape, self.height, self.width)
+        try:
+            mask = rle.decode(shape)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}; write it again with its real size") from error
+        if mask.shape != (self.height, self.width):
+            raise DataError(
+                f"{where} is {mask.shape[0]} x {mask.shape[1]} (height x width), "
+                f"its image {self.height} x {self.width}; correct the one that is wrong"
+            )
+        return mask
+
+
+def targets_of(record: Record) -> NDArray[np.bool_]:
+    """The record's target masks, bool [N, H, W]; see `Record.masks`."""
+    return record.masks()
+
+
+_Key = tuple[Granularity, tuple[int, ...]]  # what a record is about
+
+_PER_SCENE: Final[dict[Granularity, int]] = {"one": 2, "subset": 1, "all": 2, "none": 1}
+_DRAWN: Final[dict[Granularity, int]] = {"one": 14, "subset": 8, "all": 14}  # texts tried per level
+
+
+def scene_records(
+    scene: DrawnScene, rng: np.random.Generator, *, file_name: str = "scene.png", first_id: int = 1
+) -> list[Record]:
+    """Writes up to six records for a scene, at most two of a granularity.
+
+    Target sets that can be said at several levels come first, so that most records hold a simple and a
+    complex text for the same targets. The texts of a record with "none" are unrelated to each other.
+
+    Args:
+        scene: the scene.
+        rng: decides.
+        file_name: the picture's name in the records.
+        first_id: image id of the first record; annotation ids are 1, 2, … in each record list.
+    """
+    random = Random(int(rng.integers(2**63)))
+    chosen: list[tuple[_Key, dict[Level, list[str]]]] = []
+    texts = _texts_by_target(scene, rng)
+    for granularity, most in _PER_SCENE.items():
+        if granularity == "none":
+            texts_of_none = _texts_of_none(scene, rng)
+            chosen += [((granularity, ()), texts_of_none)] if any(texts_of_none.values()) else []
+            continue
+        keys = [key for key in texts if key[0] == granularity]
+        random.shuffle(keys)
+        keys.sort(key=lambda key: -sum(bool(texts[key][level]) for level in LEVELS))
+        chosen += [(key, texts[key]) for key in keys[:most]]
+    records: list[Record] = []
+    next_annotation = 1
+    for (granularity, targets), by_level in chosen:
+        noun = _noun(scene, targets)
+        concept = by_level["concept"] if granularity in ("all", "none") else [noun]
+        records.append(
+            Record(
+                image_id=first_id + len(records),
+                file_name=file_name,
+                width=scene.image.shape[1],
+                height=scene.image.shape[0],
+                concept=concept,
+                simple=by_level["simple"],
+                complex=by_level["complex"],
+                granularity=granularity,
+                annotations=tuple(
+                    _annotation(scene, target, next_annotation + i, noun) for i, target in enumerate(targets)
+                ),
+            )
+        )
+        next_annotation += len(targets)
+    return records
+
+
+def _texts_by_target(scene: DrawnScene, rng: np.random.Generator) -> dict[_Key, dict[Level, list[str]]]:
+    found: dict[_Key, dict[Level, list[str]]] = {}
+    for level in LEVELS:
+        for granularity, tries in _DRAWN.items():
+            for _ in range(tries):
+                written = write_instruction(scene, rng, level, granularity)
+                if written is None:
+                    break
+                texts = found.setdefault((granularity, written.targets), {name: [] for name in LEVELS})[level]
+                if written.text not in texts:
+                    texts.append(written.text)
+    return found
+
+
+def _texts_of_none(scene: DrawnScene, rng: np.random.Generator) -> dict[Level, list[str]]:
+    written: dict[Level, Instruction | None] = {
+        level: write_instruction(scene, rng, level, "none") for level in LEVELS
+    }
+    return {level: [] if text is None else [text.text] for level, text in written.items()}
+
+
+def _noun(scene: DrawnScene, targets: tuple[int, ...]) -> str:
+    shapes = {scene.objects[target].shape for target in targets}
+    return shapes.pop() if len(shapes) == 1 else MIXED
+
+
+def _annotation(scene: DrawnScene, target: int, number: int, category: str) -> Annotation:
+    x0, y0, x1, y1 = scene.objects[target].box
+    return Annotation(
+        id=number,
+        category=category,
+        bbox=(float(x0), float(y0), float(x1 - x0), float(y1 - y0)),
+        segmentation=rle.encode(scene.masks[target]),
+    )
