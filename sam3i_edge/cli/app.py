@@ -1,0 +1,102 @@
+"""The application: its verbs, and how errors leave it.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr; with
+`SAM3I_LOG=debug` its traceback comes before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import typer
+
+import sam3i_edge
+from sam3i_edge.cli.demo import demo
+from sam3i_edge.cli.evaluate import evaluate
+from sam3i_edge.cli.export import export
+from sam3i_edge.cli.info import info
+from sam3i_edge.cli.scenes import scenes
+from sam3i_edge.cli.segment import segment
+from sam3i_edge.cli.train import train
+from sam3i_edge.errors import InstructionError, Sam3iError
+
+app = typer.Typer(
+    name="sam3i-edge",
+    help="Segments what a sentence describes, on edge devices.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (segment, info, demo, scenes, evaluate, export, train):
+    app.command()(_verb)
+
+# Newer versions of Typer carry their own copy of Click: this base has no import path that both have.
+_UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+_log = logging.getLogger("sam3i_edge")
+_LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sam3i-edge {sam3i_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit code.
+
+    Args:
+        arguments: what follows the program's name; None takes `sys.argv`.
+    """
+    wanted = os.environ.get("SAM3I_LOG", "warning").lower()
+    if wanted not in _LOG_LEVELS:
+        return _report(f"SAM3I_LOG must be {', '.join(_LOG_LEVELS)}, got {wanted!r}", 2)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    _log.setLevel(_LOG_LEVELS[wanted])
+    try:
+        code = app(args=arguments, prog_name="sam3i-edge", standalone_mode=False)
+        # What a failed write to a closed pipe would raise must be raised here, not while Python exits.
+        sys.stdout.flush()
+    except _UsageError as error:
+        return _report(f"{cast(Any, error).format_message()} (see 'sam3i-edge --help')", 2)
+    except typer.Abort:
+        return _report("aborted", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Sam3iError, ValueError, OSError) as error:
+        _log.debug("the command failed", exc_info=True)
+        return _report(str(error) or type(error).__name__, _exit_code(error))
+    return code if isinstance(code, int) else 0
+
+
+def _exit_code(error: Exception) -> int:
+    from sam3i_edge.bundle import UnknownModel
+    from sam3i_edge.devices import UnknownDevice
+
+    if isinstance(error, (InstructionError, UnknownModel, UnknownDevice)):
+        return 2
+    return 2 if isinstance(error, ValueError) and not isinstance(error, (Sam3iError, OSError)) else 1
+
+
+def _report(message: str, code: int) -> int:
+    typer.echo(f"sam3i-edge: {' '.join(message.split())}", err=True)
+    return code

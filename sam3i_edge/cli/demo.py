@@ -1,0 +1,131 @@
+"""`sam3i-edge demo`: draws a scene, asks about it at every level, and shows how right the answers are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sam3i_edge.cli.output import Json, note, print_json, print_table
+from sam3i_edge.cli.segment import Device, Model, Threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sam3i_edge.data.instructions import Granularity, Instruction
+    from sam3i_edge.data.scenes import DrawnScene
+    from sam3i_edge.levels import Level
+
+# Asked in this order, where the scene allows; "none" asks for something that is not there.
+_ASKED: tuple[tuple[Level, Granularity], ...] = (
+    ("concept", "all"),
+    ("simple", "one"),
+    ("simple", "subset"),
+    ("complex", "one"),
+    ("complex", "all"),
+    ("complex", "none"),
+)
+_SIZE = (320, 448)
+_OBJECTS = 8
+_DRAFTS = 12
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option("--seed", "-s", min=0, help="Another seed draws another scene.")] = 11,
+    model: Model = "sam3i-nano",
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Draws a scene, segments it by instructions of every level, and compares with what was drawn."""
+    import numpy as np
+
+    from sam3i_edge import overlay
+    from sam3i_edge.data.scenes import draw_scene
+    from sam3i_edge.segmenter import Segmenter
+
+    rng = np.random.default_rng(seed)
+    drawn = draw_scene(rng, _SIZE, objects=_OBJECTS)
+    instructions = _instructions(drawn, rng)
+    with Segmenter(model, device, threads=threads) as segmenter:
+        out.mkdir(parents=True, exist_ok=True)
+        picture = overlay.write(drawn.image, out / "scene.png")
+        scene = segmenter.encode(drawn.image)
+        answers = []
+        for number, asked in enumerate(instructions, start=1):
+            result = scene.segment(asked.text, level=asked.level)
+            target: NDArray[np.bool_] = np.logical_or.reduce(drawn.masks[list(asked.targets)], axis=0)
+            answers.append(
+                {
+                    "instruction": asked.text,
+                    "level": asked.level,
+                    "asked_for": asked.granularity,
+                    "drawn": len(asked.targets),
+                    "found": len(result),
+                    "presence": result.presence,
+                    "iou": _iou(result.merged, target),
+                    "ms": result.timings_ms["total"],
+                    "overlay": str(result.save(out / f"{number}-{asked.level}.png")),
+                }
+            )
+        info = segmenter.info
+    facts = {
+        "scene": str(picture),
+        "seed": seed,
+        "model": info.model,
+        "device": info.device,
+        "runtime": info.runtime,
+        "precision": info.precision,
+        "answers": answers,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts, answers)
+
+
+def _instructions(drawn: DrawnScene, rng: np.random.Generator) -> list[Instruction]:
+    from sam3i_edge.data.instructions import write_instruction
+
+    chosen = []
+    for level, granularity in _ASKED:
+        written = [write_instruction(drawn, rng, level, granularity) for _ in range(_DRAFTS)]
+        fitting = [
+            one for one in written if one is not None and one.text.islower() and one.text[-1].isalpha()
+        ]
+        # Of what the scene allows, the phrase that reads best in a table.
+        chosen += sorted(fitting, key=lambda one: len(one.text))[len(fitting) // 2 :][:1]
+    return chosen
+
+
+def _iou(found: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
+    """Intersection over union; 1 when nothing was there and nothing was found."""
+    union = int((found | target).sum())
+    return int((found & target).sum()) / union if union else 1.0
+
+
+def _print(facts: dict[str, Any], answers: list[dict[str, Any]]) -> None:
+    print_table(
+        f"{facts['model']} on {facts['device']} ({facts['runtime']}, {facts['precision']}), "
+        f"a scene drawn with seed {facts['seed']}",
+        ("instruction", "level", "drawn*", "found*", "IoU*", "ms*", "overlay"),
+        [
+            (
+                answer["instruction"],
+                answer["level"],
+                str(answer["drawn"]),
+                str(answer["found"]),
+                f"{answer['iou']:.2f}",
+                f"{answer['ms']:.0f}",
+                Path(answer["overlay"]).name,
+            )
+            for answer in answers
+        ],
+    )
+    scene = Path(facts["scene"])
+    note("drawn: objects that the instruction describes; IoU: the found masks against the drawn ones")
+    typer.echo(f"\nThe pictures are in {scene.parent}/. Next, ask something yourself:")
+    typer.echo(f"  sam3i-edge segment {scene} 'the largest shape' -o {scene.with_name('mine.png')}")

@@ -1,0 +1,56 @@
+"""`sam3i-edge export`: a training run to a bundle. Needs torch and onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam3i_edge.cli.needs import needs
+from sam3i_edge.cli.output import Json, note, print_json
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run: weights/ and tokenizer.json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle to write.")],
+    license_file: Annotated[Path, typer.Option("--license", help="Licence of the weights, copied in.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "sam3i-nano",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Default least score of an instance.")] = 0.5,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="Drawn (image, instruction) pairs to compare with the model.")
+    ] = 240,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Exports a trained model and checks the result against it before naming it finished."""
+    with needs("export", "export"):
+        from sam3i_edge.export.bundle import export_bundle
+
+    manifest, agreement = export_bundle(
+        run,
+        out,
+        name=name,
+        license_file=license_file,
+        threshold=threshold,
+        pairs=pairs,
+        overwrite=overwrite,
+        progress=note,
+    )
+    size = sum(record.bytes for record in manifest.files.values())
+    if as_json:
+        print_json(
+            {
+                "bundle": str(out),
+                "bytes": size,
+                "variants": list(manifest.variants),
+                "agreement": agreement.to_dict(),
+            }
+        )
+    else:
+        typer.echo(
+            f"{out}: {size / 2**20:.1f} MiB, {', '.join(manifest.variants)}; against the model on "
+            f"{agreement.pairs} pairs: same count {agreement.same_count:.3f}, mask IoU mean "
+            f"{agreement.mean_iou:.5f} min {agreement.min_iou:.5f}, score {agreement.score:.1e}, "
+            f"box {agreement.box_px:.3f} px"
+        )

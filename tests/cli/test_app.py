@@ -1,0 +1,212 @@
+"""How the command line leaves: exit codes, one line on stderr, nothing half-written."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sam3i_edge
+from sam3i_edge.cli import app as cli
+from sam3i_edge.cli.app import main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder with one picture, star.png."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(
+        tmp_path / "star.png"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _lines(text):
+    return text.strip().splitlines()
+
+
+def test_help_lists_every_verb(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for verb in ("segment", "info", "demo", "scenes", "evaluate", "export", "train"):
+        assert verb in shown
+
+
+@pytest.mark.parametrize("verb", ["segment", "info", "demo", "scenes", "evaluate", "export", "train"])
+def test_every_verb_has_json_and_help(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sam3i-edge {sam3i_edge.__version__}\n"
+
+
+def test_nothing_asked_shows_help_and_is_wrong_usage(capsys):
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fly"], 2, "No such command 'fly'"),
+        (["segment"], 2, "Missing argument"),
+        (["segment", "star.png", "star", "--nope"], 2, "No such option"),
+        (["segment", "star.png", "star", "--threads", "0"], 2, "--threads"),
+        (["segment", "star.png", "star", "--threshold", "x"], 2, "--threshold"),
+        (["segment", "star.png", "star", "--threshold", "1.1"], 2, "--threshold"),
+        (["segment", "star.png", "star", "--level", "hard"], 2, "unknown level 'hard'; choose from concept"),
+        (
+            ["segment", "star.png", "star", "--device", "tpu"],
+            2,
+            "unknown device 'tpu'; this version has auto, cpu",
+        ),
+        (["segment", "star.png", "star", "--device", "cuda"], 2, "comes with a later version"),
+        (["segment", "star.png", "star", "--model", "nope"], 2, "unknown model 'nope'"),
+        (["segment", "star.png", "star", "--model", "."], 1, "is no bundle"),
+        (["segment", "star.png", "star", "--precision", "int8"], 1, "no variant for onnxruntime at int8"),
+        (["segment", "star.png", " "], 2, "the instruction is empty"),
+        (["segment", "star.png", "word " * 10_000], 2, "at most 10,000 are allowed"),
+        (["segment", "no.png", "star"], 1, "no image at 'no.png'"),
+        (["segment", "empty.png", "star"], 1, "empty, 0 bytes"),
+        (["segment", "cut.png", "star"], 1, "cut.png: truncated or damaged"),
+        (["segment", "text.png", "star"], 1, "not an image"),
+        (["segment", "star.png", "star", "-o", "out.gif"], 2, "must end in .png"),
+        (["segment", "star.png", "star", "-o", "no/out.png"], 1, "make the folder 'no' first"),
+        (["info", "nope"], 2, "unknown model 'nope'"),
+        (["scenes", "out", "--count", "0"], 2, "--count"),
+        (["scenes", ".", "--count", "1"], 1, "is not empty"),
+        (["evaluate", "nope", "--data", "."], 1, "annotations.json"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(folder, tiny_bundle, capsys, arguments, code, message):
+    whole = (folder / "star.png").read_bytes()
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_text("not an image")
+    before = sorted(folder.iterdir())
+    if arguments[0] == "segment" and "--model" not in arguments and len(arguments) > 2:
+        arguments = [*arguments, "--model", str(tiny_bundle.root)]
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(_lines(shown.err)) == 1
+    assert shown.err.startswith("sam3i-edge: ")
+    assert message in shown.err
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "LICENSE").unlink(), "LICENSE is missing"),
+        (lambda root: (root / "LICENSE").write_bytes(b"apache-2.0\n"), "LICENSE was changed"),
+        (lambda root: (root / "bundle.json").write_text('{"schema_version": 9}'), "schema version 9"),
+        (lambda root: (root / "bundle.json").write_text('{"schema'), "damaged or no manifest"),
+        (
+            lambda root: (root / "bundle.json").write_text(
+                (root / "bundle.json").read_text().replace('"LICENSE": {', '"../LICENSE": {')
+            ),
+            "'LICENSE'",
+        ),
+    ],
+    ids=["missing", "flipped", "newer", "cut", "leaves"],
+)
+def test_damaged_bundle(folder, tiny_bundle, capsys, damage, message):
+    copy = shutil.copytree(tiny_bundle.root, folder / "copy")
+    damage(copy)
+    for arguments in (["segment", "star.png", "star", "-m", "copy"], ["info", "copy"]):
+        assert main(arguments) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert len(_lines(shown.err)) == 1
+        assert message in shown.err
+    assert sorted(path.name for path in folder.iterdir()) == ["copy", "star.png"]
+
+
+def test_debug_shows_the_traceback_before_the_line(folder):
+    command = [sys.executable, "-m", "sam3i_edge", "segment", "no.png", "star", "--model", "nope"]
+    for logs, traceback in (("debug", True), ("warning", False)):
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment(SAM3I_LOG=logs))
+        assert done.returncode == 1
+        assert ("Traceback" in done.stderr) == traceback
+        assert _lines(done.stderr)[-1].startswith("sam3i-edge: no image at")
+
+
+def test_log_level_is_checked(monkeypatch, capsys):
+    monkeypatch.setenv("SAM3I_LOG", "loud")
+    assert main(["--version"]) == 2
+    assert "SAM3I_LOG must be debug, info, warning, got 'loud'" in capsys.readouterr().err
+
+
+def test_an_interruption_is_130(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam3i_edge.data.annotations.draw_scene", interrupted)
+    assert main(["scenes", "never", "--count", "1"]) == 130
+
+
+def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "sam3i_edge", "scenes", str(tmp_path / "out"), "--count", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_environment())
+    while not list(tmp_path.glob("out/images/*.png")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert not (tmp_path / "out" / "annotations.json").exists()
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path, tiny_bundle):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sam3i_edge", "info", str(tiny_bundle.root), "--json"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=_environment())
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_module_and_command_are_the_same():
+    shown = subprocess.check_output(
+        [sys.executable, "-m", "sam3i_edge", "--version"], text=True, env=_environment()
+    )
+    assert shown == f"sam3i-edge {sam3i_edge.__version__}\n"
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("sam3i_edge.data.annotations.write_scenes", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["scenes", "never"])
+
+
+def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
+    assert cli._report("a\n  b\tc", 1) == 1
+    assert capsys.readouterr().err == "sam3i-edge: a b c\n"
+
+
+def _environment(**more):
+    """This process's environment, able to import the package that is tested here."""
+    root = os.path.dirname(next(iter(sam3i_edge.__path__)))
+    return {**os.environ, "PYTHONPATH": root, **more}
+
+
+def test_json_is_ascii_and_one_line(folder, tiny_bundle, capsys):
+    assert main(["segment", "star.png", "caf\u00e9", "--json", "-m", str(tiny_bundle.root)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert shown.count("\n") == 1
+    assert json.loads(shown)["instruction"] == "caf\u00e9"

@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sam3i_edge
+from sam3i_edge.cli import train as verb
+from sam3i_edge.cli.app import main
+from sam3i_edge.train import trainer
+from sam3i_edge.train.config import preset
+from sam3i_edge.train.trainer import Progress
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the trainer was asked; it only says that it finished."""
+    calls = []
+
+    def run_training(config, out, encode, **options):
+        calls.append({"config": config, "out": out, "encode": encode, **options})
+        kind = "paused" if options["max_minutes"] else "finished"
+        options["progress"](
+            Progress(kind="step", stage="base", step=1_000, steps=2_000, values={"loss": 1.25})
+        )
+        options["progress"](Progress(kind=kind, stage="base", step=2_000, steps=2_000))
+        return out
+
+    monkeypatch.setattr(trainer, "run_training", run_training)
+    monkeypatch.setattr(verb, "_CORPUS_PHRASES", 300)
+    return calls
+
+
+def test_a_preset_with_a_tokenizer_of_its_own(tmp_path, asked, capsys):
+    assert main(["train", "sam3i-nano", "--out", str(tmp_path / "run"), "--json"]) == 0
+    shown = capsys.readouterr()
+    (call,) = asked
+    assert call["config"] == preset("sam3i-nano")
+    assert (call["resume"], call["device"], call["max_minutes"]) == (True, "auto", None)
+    ids = call["encode"]("the red star")
+    assert ids.dtype == np.int64
+    assert ids.shape == (32,)
+    assert (tmp_path / "run" / "tokenizer.json").is_file()
+    assert json.loads(shown.out) == {"out": str(tmp_path / "run"), "finished": True}
+    assert "base 1,000/2,000 step loss 1.25" in shown.err
+
+
+def test_going_on_keeps_the_tokenizer(tmp_path, asked):
+    arguments = ["train", "sam3i-nano", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    first = (tmp_path / "run" / "tokenizer.json").read_bytes()
+    assert main(arguments) == 0
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == first
+    assert asked[0]["encode"]("star").tolist() == asked[1]["encode"]("star").tolist()
+
+
+def test_a_given_tokenizer_is_copied_once_and_never_replaced(tmp_path, asked, tiny_bundle, capsys):
+    arguments = ["train", "sam3i-nano", "--out", str(tmp_path / "run"), "--tokenizer"]
+    given = tiny_bundle.root / "tokenizer.json"
+    assert main([*arguments, str(given)]) == 0
+    assert main([*arguments, str(given)]) == 0
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == given.read_bytes()
+    other = tmp_path / "other.json"
+    other.write_bytes(given.read_bytes() + b"\n")
+    capsys.readouterr()
+    assert main([*arguments, str(other)]) == 2
+    assert "a run keeps its tokenizer" in capsys.readouterr().err
+    assert len(asked) == 2
+
+
+def test_a_pause_is_told_apart_from_the_end(tmp_path, asked, capsys):
+    out = str(tmp_path / "run")
+    assert main(["train", "sam3i-nano", "-o", out, "--max-minutes", "1", "--no-resume", "-d", "cpu"]) == 0
+    assert "paused, the same command goes on" in capsys.readouterr().out
+    assert (asked[0]["resume"], asked[0]["device"], asked[0]["max_minutes"]) == (False, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "message"),
+    [
+        ("sam3i-giga", 1, "no training preset 'sam3i-giga'; choose from sam3i-nano"),
+        ("no.json", 1, "cannot read no.json"),
+        ("cut.json", 1, "is not JSON"),
+        ("empty.json", 1, "stages"),
+    ],
+)
+def test_wrong_config(tmp_path, monkeypatch, asked, capsys, config, code, message):
+    monkeypatch.chdir(tmp_path)
+    Path("cut.json").write_text("{")
+    Path("empty.json").write_text("{}")
+    assert main(["train", config, "--out", "run"]) == code
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not Path("run").exists()
+    assert asked == []
+
+
+def test_a_config_file(tmp_path, asked):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(preset("sam3i-nano").to_json()))
+    assert main(["train", str(file), "--out", str(tmp_path / "run")]) == 0
+    assert asked[0]["config"] == preset("sam3i-nano")
+
+
+@pytest.mark.parametrize("arguments", [["train", "sam3i-nano"], ["export", "run", "--license", "LICENSE"]])
+def test_without_torch_the_message_says_what_to_install(tmp_path, arguments):
+    # A module set to None raises when it is imported, as if it were not installed.
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from sam3i_edge.cli.app import main\n"
+        f"sys.exit(main({[*arguments, '--out', str(tmp_path / 'out')]}))"
+    )
+    root = Path(next(iter(sam3i_edge.__path__))).parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 1
+    verb = arguments[0]
+    assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: pip install 'sam3i-edge[{verb}]'\n"
