@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sam3i_edge.model.attention import padding_bias
 from sam3i_edge.model.boxes import cxcywh_to_xyxy
@@ -28,6 +29,8 @@ class Prediction:
         semantic_logits: [R, M, M], the union of all targets.
         queries: [P, Q, C] normalised output of the last layer.
         fused: [P, N, C] image tokens after the fusion encoder, rows in reading order.
+        token_logits: [P, N] each image token scored as if it were a query. Training only: it gives the fusion
+            encoder a dense target for every pair at no cost.
     """
 
     logits: torch.Tensor
@@ -37,6 +40,7 @@ class Prediction:
     semantic_logits: torch.Tensor
     queries: torch.Tensor
     fused: torch.Tensor
+    token_logits: torch.Tensor
 
 
 class Detector(nn.Module):
@@ -98,8 +102,16 @@ class Detector(nn.Module):
         )
         mask_level = None if level is None else level.index_select(0, mask_index)
         masks = self.mask_decoder.masks(pixels, queries[-1].index_select(0, mask_index), mask_level)
+        tokens = F.layer_norm(fused, fused.shape[-1:])
         return Prediction(
-            logits, boxes, presence, masks, self.mask_decoder.semantic(pixels), queries[-1], fused
+            logits=logits,
+            boxes=boxes,
+            presence=presence,
+            mask_logits=masks,
+            semantic_logits=self.mask_decoder.semantic(pixels),
+            queries=queries[-1],
+            fused=fused,
+            token_logits=self.scoring(tokens, prompt, prompt_mask),
         )
 
     def forward(

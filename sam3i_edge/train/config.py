@@ -1,0 +1,219 @@
+"""Everything that decides a training run, as data that reads from and writes to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sam3i_edge.errors import TrainingError
+from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.train.losses import LossWeights
+from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
+
+Group = Literal["base", "simple", "bridge", "complex"]
+StageName = Literal["base", "1", "2", "3"]
+
+STAGES: tuple[StageName, ...] = ("base", "1", "2", "3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One stage of the curriculum.
+
+    On entry stage "1" starts the adapted mask embedders from the base model's, and stage "2" the complex path
+    from the simple one, as the official initialisation does.
+
+    Attributes:
+        name: which stage.
+        steps: optimiser steps.
+        lr: highest learning rate; it rises linearly over `warmup` steps and falls to 0 on a cosine.
+        warmup: steps.
+        route: "unadapted" sends every instruction through the concept path, "adapted" each through its own.
+        trainable: the parameters that learn; all others are frozen, with their batch statistics.
+        level_weights: relative frequency of the instructions' levels.
+        none_share: share of the instructions of drawn scenes that match nothing.
+    """
+
+    name: StageName
+    steps: int
+    lr: float = 8e-4
+    warmup: int = 300
+    route: Literal["unadapted", "adapted"]
+    trainable: tuple[Group, ...]
+    level_weights: Mapping[Level, float]
+    none_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "lr")
+        _at_least_zero(self, "warmup", "none_share")
+        if self.none_share >= 1:
+            raise ValueError(f"none_share must be below 1, got {self.none_share}")
+        if not self.trainable:
+            raise ValueError("trainable must name at least one of base, simple, bridge, complex")
+        if not set(self.level_weights) <= set(LEVELS) or sum(self.level_weights.values()) <= 0:
+            raise ValueError(
+                f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(self.level_weights)}"
+            )
+        if self.route == "unadapted" and self.trainable != ("base",):
+            raise ValueError(
+                "route 'unadapted' trains the base alone: set trainable to [\"base\"], or route to 'adapted'"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One run: two runs of equal configs on one machine write equal weights.
+
+    Attributes:
+        model: name of a preset in `sam3i_edge.model.config.PRESETS`.
+        seed: of the weights, the scenes and the dropout.
+        stages: in order; each starts from the averaged weights that the one before ended with.
+        start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
+        data: folder with SAM3-I's `annotations.json` and `images/` to train on, a twentieth of it kept for
+            validation; "" for drawn scenes, of which no two steps see the same.
+        images, instructions, mask_instructions: images a step, instructions an image, and how many get masks.
+        losses: weights of the terms.
+        weight_decay: on matrices and kernels; none on norms and biases.
+        clip: largest L2 norm of the gradient.
+        ema_decay: of the averaged weights, which are validated and written; warms up as (1 + n) / (10 + n).
+        log_every, validate_every, checkpoint_every: steps.
+        validation_batches: batches of the same shape, with seeds apart from training's.
+        threads: of the CPU. workers: processes that draw scenes.
+    """
+
+    model: str = "sam3i-nano"
+    seed: int = 0
+    stages: tuple[StageConfig, ...]
+    start: str = ""
+    data: str = ""
+    images: int = 8
+    instructions: int = 6
+    mask_instructions: int = 2
+    losses: LossWeights = field(default_factory=LossWeights)
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema_decay: float = 0.998
+    log_every: int = 50
+    validate_every: int = 500
+    validation_batches: int = 16
+    checkpoint_every: int = 200
+    threads: int = 2
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(
+            self, "images", "instructions", "mask_instructions", "clip", "log_every", "validate_every",
+            "validation_batches", "checkpoint_every", "threads",
+        )  # fmt: skip
+        _at_least_zero(self, "seed", "weight_decay", "workers", "ema_decay")
+        if self.ema_decay >= 1:
+            raise ValueError(f"ema_decay must be below 1, got {self.ema_decay}")
+        if self.mask_instructions > self.instructions:
+            raise ValueError(f"mask_instructions must be at most instructions ({self.instructions})")
+        names = [stage.name for stage in self.stages]
+        if not names or names != [name for name in STAGES if name in names]:
+            raise ValueError(
+                f"stages must be some of {', '.join(STAGES)}, in that order and once each, got {names}"
+            )
+        if names[0] != "base" and not self.start:
+            raise ValueError(
+                f"stage {names[0]!r} needs trained weights: name their folder in start, or begin with base"
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, for `json.dump`."""
+        return to_plain(self)  # type: ignore[return-value]
+
+    @classmethod
+    def from_json(cls, values: object) -> TrainConfig:
+        """The inverse of `to_json`; missing fields take their defaults.
+
+        Raises:
+            TrainingError: a field is unknown, missing, of another type or out of range; the message names it.
+        """
+        return from_plain(cls, values)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainConfig:
+        """Reads a JSON file.
+
+        Raises:
+            TrainingError: the file cannot be read, is not JSON, or `from_json` refuses it.
+        """
+        return cls.from_json(read_json(path))
+
+    def difference(self, other: TrainConfig) -> str | None:
+        """The first field in which two configs differ, with both values, or None for equal ones."""
+        return _difference(self.to_json(), other.to_json(), "")
+
+
+def preset(name: str) -> TrainConfig:
+    """A config by name.
+
+    Raises:
+        TrainingError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise TrainingError(
+            f"no training preset {name!r}; choose from {', '.join(PRESETS)}, or give a JSON file"
+        )
+    return PRESETS[name]
+
+
+def _difference(one: object, other: object, where: str) -> str | None:
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(f"{where}.{key}", one.get(key), other.get(key)) for key in one | other]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if one == other else f"{where.lstrip('.')}: {one!r} against {other!r}"
+    return next(filter(None, (_difference(a, b, key) for key, a, b in pairs)), None)
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+
+
+def _at_least_zero(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
+
+
+# The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
+# objects, and the adapters of a frozen one are too small to teach it that.
+NANO = TrainConfig(
+    stages=(
+        StageConfig(
+            name="base",
+            steps=14_000,
+            route="unadapted",
+            trainable=("base",),
+            level_weights={"concept": 0.3, "simple": 0.35, "complex": 0.35},
+        ),
+        StageConfig(
+            name="1", steps=3_000, route="adapted", trainable=("simple",), level_weights={"simple": 1.0}
+        ),
+        StageConfig(
+            name="2",
+            steps=3_000,
+            route="adapted",
+            trainable=("bridge", "complex"),
+            level_weights={"complex": 1.0},
+        ),
+        StageConfig(
+            name="3",
+            steps=1_500,
+            lr=2e-4,
+            route="adapted",
+            trainable=("simple", "bridge", "complex"),
+            level_weights={"simple": 0.5, "complex": 0.5},
+        ),
+    ),
+)
+
+PRESETS = {"sam3i-nano": NANO}

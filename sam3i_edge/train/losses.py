@@ -1,0 +1,220 @@
+"""What a prediction costs: SAM3's losses, in the numbers that train at nano size or in the official ones.
+
+Source: DETR (arXiv:2005.12872) with a focal class term for the defaults; the released code of SAM3 and SAM3-I
+(arXiv:2512.04585) for `SAM3_LOSSES`. Each term comes back unweighted, summed over its decoder layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam3i_edge.data.dataset import Batch
+from sam3i_edge.model.boxes import cxcywh_to_xyxy
+from sam3i_edge.model.detector import Prediction
+from sam3i_edge.train.boxes import box_iou, generalized_iou
+from sam3i_edge.train.matcher import MatchCost, Matches, match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """Weights and shapes of the terms; every weight multiplies its term in the sum.
+
+    Attributes:
+        classification: query scores, every layer. box_l1, box_giou: matched boxes, every layer.
+        presence: whether anything matches the instruction, every layer.
+        mask_bce, mask_dice: matched masks, last layer. semantic_bce, semantic_dice: the union mask.
+        token_bce, token_dice: the union mask on the 1x grid, every pair, from the image tokens themselves.
+        class_form: "focal" is `BCE |p - t|^2` with t = 1 on matched queries, weighted 0.75 there and 0.25 on
+            the others, over the number of targets; "iabce" is SAM3's (see `iou_aware_classification`).
+        presence_scale: factor inside the presence term (SAM3's focal form with alpha 0.5, gamma 0 halves it).
+        mask_alpha, mask_gamma, semantic_alpha, semantic_gamma: focal form of the pixel terms; a gamma of 0
+            and an alpha of -1 (none) is plain binary cross-entropy.
+        match: weights of the assignment.
+    """
+
+    classification: float = 2.0
+    box_l1: float = 5.0
+    box_giou: float = 2.0
+    presence: float = 2.0
+    mask_bce: float = 5.0
+    mask_dice: float = 5.0
+    semantic_bce: float = 2.0
+    semantic_dice: float = 2.0
+    token_bce: float = 2.0
+    token_dice: float = 2.0
+    class_form: Literal["focal", "iabce"] = "focal"
+    presence_scale: float = 1.0
+    mask_alpha: float = -1.0
+    mask_gamma: float = 0.0
+    semantic_alpha: float = -1.0
+    semantic_gamma: float = 0.0
+    match: MatchCost = field(default_factory=MatchCost)
+
+
+# Without the one-to-many branch and the factor of the square root of the number of queries in the batch.
+SAM3_LOSSES = LossWeights(
+    classification=20.0,
+    presence=20.0,
+    mask_bce=200.0,
+    mask_dice=10.0,
+    semantic_bce=20.0,
+    semantic_dice=30.0,
+    token_bce=0.0,
+    token_dice=0.0,
+    class_form="iabce",
+    presence_scale=0.5,
+    mask_alpha=0.25,
+    mask_gamma=2.0,
+    semantic_alpha=0.6,
+    semantic_gamma=2.0,
+    match=MatchCost(classification=2.0, box_l1=5.0, box_giou=2.0, focal=True),
+)
+
+
+def segmentation_loss(
+    prediction: Prediction, batch: Batch, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a prediction, and its terms.
+
+    Args:
+        prediction: from a forward pass with `batch.mask_index`; half precision is computed on in float32.
+        batch: the targets, on the prediction's device.
+        weights: weights and forms.
+
+    Returns:
+        The weighted sum, float32 [], and every unweighted term by the name of its weight, float32 [],
+        detached. Terms without a target are 0 and stay differentiable.
+    """
+    logits, boxes, presence = prediction.logits.float(), prediction.boxes.float(), prediction.presence.float()
+    matches = match(logits, boxes, batch.target_boxes, batch.target_pair, weights.match)
+    here = torch.zeros(presence.shape[1], dtype=torch.bool, device=presence.device)
+    here[batch.target_pair] = True
+
+    per_target = 1.0 / max(len(batch.target_pair), 1)
+    found = cxcywh_to_xyxy(boxes[matches.layer, matches.pair, matches.query])
+    wanted = cxcywh_to_xyxy(batch.target_boxes[matches.target])
+    distance = boxes[matches.layer, matches.pair, matches.query] - batch.target_boxes[matches.target]
+    terms = {
+        "box_l1": distance.abs().sum() * per_target,
+        "box_giou": (1 - generalized_iou(found, wanted)).sum() * per_target,
+        "presence": weights.presence_scale
+        * F.binary_cross_entropy_with_logits(presence, here.float().expand_as(presence), reduction="none")
+        .mean(1)
+        .sum(),
+    }
+    if weights.class_form == "focal":
+        terms["classification"] = focal_classification(logits, matches, here) * per_target
+    else:
+        overlap = box_iou(found.detach(), wanted)[0]
+        terms["classification"] = iou_aware_classification(logits, matches, overlap, here)
+    terms |= _mask_terms(prediction, batch, matches, weights) | _semantic_terms(prediction, batch, weights)
+    terms |= _token_terms(prediction, batch)
+    total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def focal_classification(logits: Tensor, matches: Matches, here: Tensor) -> Tensor:
+    """Sum of `w BCE(p, t) |p - t|^2`, t = 1 and w = 0.75 on matched queries, t = 0 and w = 0.25 elsewhere.
+
+    Pairs with nothing to find are left out: there the presence logit alone answers.
+    Source: the focal loss (Lin et al. 2017, arXiv:1708.02002) in the form of the quality focal loss (Li et
+    al. 2020, arXiv:2006.04388, equation 3).
+
+    Args:
+        logits: [L, P, Q] float32.
+        matches: the assignment.
+        here: [P] bool, pairs that have a target.
+    """
+    target = torch.zeros_like(logits)
+    target[matches.layer, matches.pair, matches.query] = 1.0
+    gap = (logits.sigmoid() - target).abs().square()
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap * (0.25 + 0.5 * target)
+    return (loss * here[None, :, None]).sum()
+
+
+def iou_aware_classification(logits: Tensor, matches: Matches, overlap: Tensor, here: Tensor) -> Tensor:
+    """SAM3's IABCE, a cross-entropy whose positive target knows how well the box fits.
+
+    `10 BCE(p, t)` with `t = max(p^0.25 IoU^0.75, 0.01)` on matched queries, `BCE(p, 0) p^2` elsewhere.
+    Averaged over all pairs and queries of a layer, summed over layers; pairs with nothing to find count 0.
+
+    Args:
+        logits: [L, P, Q] float32.
+        matches: K assignments.
+        overlap: [K] box IoU of each match, without gradient.
+        here: [P] bool, pairs that have a target.
+    """
+    p = logits.sigmoid()
+    at = (matches.layer, matches.pair, matches.query)
+    target = (p[at].detach().pow(0.25) * overlap.pow(0.75)).clamp(min=0.01)
+    loss = F.softplus(logits) * p.square()
+    positive = 10.0 * F.binary_cross_entropy_with_logits(logits[at], target, reduction="none")
+    loss = loss.index_put(at, positive)
+    return (loss * here[None, :, None]).mean((1, 2)).sum()
+
+
+def pixel_bce(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal binary cross-entropy a mask, [N, M, M] -> [N]; soft targets allowed.
+
+    `a BCE |p - t|^gamma`, averaged over pixels, with `a = alpha t + (1 - alpha)(1 - t)`, or 1 for alpha < 0.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if gamma:
+        loss = loss * (logits.sigmoid() - target).abs().pow(gamma)
+    if alpha >= 0:
+        loss = loss * (alpha * target + (1 - alpha) * (1 - target))
+    return loss.flatten(1).mean(1)
+
+
+def pixel_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """`1 - (2 sum(p t) + 1) / (sum p + sum t + 1)` a mask, [N, M, M] -> [N].
+
+    Source: V-Net, Milletari et al. 2016, arXiv:1606.04797, smoothed by 1 as in DETR.
+    """
+    p, t = logits.sigmoid().flatten(1), target.flatten(1)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+def _mask_terms(
+    prediction: Prediction, batch: Batch, matches: Matches, weights: LossWeights
+) -> dict[str, Tensor]:
+    row = torch.full((prediction.presence.shape[1],), -1, device=batch.mask_index.device)
+    row[batch.mask_index] = torch.arange(len(batch.mask_index), device=row.device)
+    last = (matches.layer == prediction.logits.shape[0] - 1) & (row[matches.pair] >= 0)
+    logits = prediction.mask_logits[row[matches.pair[last]], matches.query[last]].float()
+    target = batch.object_masks[batch.target_object[matches.target[last]]].float() / 255
+    per_mask = 1.0 / max(len(logits), 1)
+    return {
+        "mask_bce": pixel_bce(logits, target, weights.mask_alpha, weights.mask_gamma).sum() * per_mask,
+        "mask_dice": pixel_dice(logits, target).sum() * per_mask,
+    }
+
+
+def _semantic_terms(prediction: Prediction, batch: Batch, weights: LossWeights) -> dict[str, Tensor]:
+    logits = prediction.semantic_logits.float()
+    target = batch.union_masks(batch.mask_index)
+    per_pair = 1.0 / max(len(logits), 1)
+    return {
+        "semantic_bce": pixel_bce(logits, target, weights.semantic_alpha, weights.semantic_gamma).sum()
+        * per_pair,
+        "semantic_dice": pixel_dice(logits, target).sum() * per_pair,
+    }
+
+
+def _token_terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    logits = prediction.token_logits.float()
+    pairs, tokens = logits.shape
+    grid = math.isqrt(tokens)
+    union = batch.union_masks(torch.arange(pairs, device=logits.device))
+    target = F.adaptive_avg_pool2d(union[:, None], grid)[:, 0]
+    logits = logits.view(pairs, grid, grid)
+    return {
+        "token_bce": pixel_bce(logits, target, -1.0, 0.0).mean(),
+        "token_dice": pixel_dice(logits, target).mean(),
+    }

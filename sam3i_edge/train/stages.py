@@ -1,0 +1,127 @@
+"""What a stage does to the model: what is frozen, how it starts, how its learning rate runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam3i_edge.errors import TrainingError
+from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.train.config import Group, StageConfig
+
+
+def group_of(name: str) -> Group:
+    """The group of a parameter or buffer of `SAM3I`, by its name."""
+    return adapter_of(name) or "base"
+
+
+def enter(model: SAM3I, stage: StageConfig) -> None:
+    """Prepares the weights once, before the first step of a stage.
+
+    Stage 1: the adapted mask embedders start as copies of the base's. Stage 2: bridge and complex start from
+    simple.
+    """
+    if stage.name == "1":
+        model.copy_mask_embedder()
+    elif stage.name == "2":
+        model.fork_bridge()
+
+
+def freeze(model: SAM3I, stage: StageConfig) -> dict[str, nn.Parameter]:
+    """Sets what learns, and gives it by name.
+
+    A module whose parameters all learn is put in training mode; everything else in evaluation mode, so that a
+    frozen base keeps its batch statistics and has no dropout.
+
+    Raises:
+        TrainingError: the model has no parameter of a group of the stage.
+    """
+    groups = {group_of(name) for name, _ in model.named_parameters()}
+    for group in stage.trainable:
+        if group not in groups:
+            raise TrainingError(
+                f"stage {stage.name!r} trains {group!r}, but the model has only {', '.join(groups)}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(group_of(name) in stage.trainable)
+    model.eval()
+    for module in model.modules():
+        learns = [parameter.requires_grad for parameter in module.parameters()]
+        if learns and all(learns):
+            module.train()
+    if "base" in stage.trainable:
+        model.train()
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def learning_rate(stage: StageConfig, step: int) -> float:
+    """The learning rate of step 0..steps-1: linear to `lr` over the warm-up, then half a cosine to 0."""
+    warmup = min(stage.warmup, stage.steps - 1)
+    if step < warmup:
+        return stage.lr * (step + 1) / (warmup + 1)
+    return stage.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (stage.steps - warmup)))
+
+
+def optimizer(parameters: dict[str, nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and kernels, none on norms, biases and other vectors."""
+    decayed = [p for p in parameters.values() if p.ndim > 1]
+    plain = [p for p in parameters.values() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    # Fused: on a CPU it takes 5 ms where a loop over 400 small tensors takes 20.
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=True)
+
+
+class Average:
+    """An exponential moving average of the weights that learn, and of their batch statistics.
+
+    Args:
+        model: after `freeze`; its present weights start the average.
+        decay: weight of the past, after a warm-up of (1 + n) / (10 + n) at the n-th update.
+    """
+
+    def __init__(self, model: SAM3I, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.values = {name: value.detach().clone() for name, value in _moving(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: SAM3I) -> None:
+        """Takes the model's weights in."""
+        self.updates += 1
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        moving = _moving(model)
+        floating = [name for name, value in moving.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.values[n] for n in floating], [moving[n] for n in floating], weight)
+        for name in moving.keys() - set(floating):
+            self.values[name].copy_(moving[name])
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"updates": self.updates, "values": self.values}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.updates = state["updates"]
+        for name, value in self.values.items():
+            value.copy_(state["values"][name])
+
+    @torch.no_grad()
+    def swap(self, model: SAM3I) -> None:
+        """Exchanges the model's weights with the averaged ones; a second call undoes it exactly."""
+        for name, value in _moving(model).items():
+            kept = value.clone()
+            value.copy_(self.values[name])
+            self.values[name].copy_(kept)
+
+
+def _moving(model: SAM3I) -> dict[str, Tensor]:
+    """Parameters that learn, and buffers of modules in training mode."""
+    found: dict[str, Tensor] = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    for prefix, module in model.named_modules():
+        if module.training:
+            own = module._buffers.items()
+            kept = module._non_persistent_buffers_set
+            found |= {f"{prefix}.{n}": b for n, b in own if b is not None and n not in kept}
+    return found

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sam3i_edge.errors import TrainingError
+from sam3i_edge.train.config import NANO, PRESETS, TrainConfig, preset
+from sam3i_edge.train.losses import SAM3_LOSSES
+
+
+def plain(config: TrainConfig):
+    return json.loads(json.dumps(config.to_json()))
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), replace(NANO, losses=SAM3_LOSSES, start="x", seed=7)])
+def test_round_trip_through_json(config):
+    assert TrainConfig.from_json(plain(config)) == config
+    assert config.difference(TrainConfig.from_json(plain(config))) is None
+
+
+def test_missing_fields_take_their_defaults():
+    values = {"stages": [plain(NANO)["stages"][0]]}
+    assert TrainConfig.from_json(values) == TrainConfig(stages=NANO.stages[:1])
+
+
+def change(path, value):
+    values = plain(NANO)
+    *keys, last = path
+    at = values
+    for key in keys:
+        at = at[key]
+    at[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["imges"], 3, "unknown field 'imges'"),
+        (["images"], "8", 'images must be int, got "8"'),
+        (["images"], 8.5, "images must be int, got 8.5"),
+        (["images"], True, "images must be int, got true"),
+        (["images"], 0, "images must be above 0, got 0"),
+        (["mask_instructions"], 7, "mask_instructions must be at most instructions"),
+        (["ema_decay"], 1, "ema_decay must be below 1"),
+        (["losses", "class_form"], "x", "losses.class_form must be one of 'focal', 'iabce'"),
+        (["losses", "match", "focal"], 1, "losses.match.focal must be bool, got 1"),
+        (["losses", "box"], 1, "unknown field 'losses.box'"),
+        (["losses"], [], r"losses must be a JSON object, got \[\]"),
+        (["stages"], {}, "stages must be a list"),
+        (["stages"], [], r"stages must be some of .* got \[\]"),
+        (["stages", 1, "name"], "4", r"stages\[1\].name must be one of 'base', '1', '2', '3'"),
+        (["stages", 1, "name"], "base", "in that order and once each"),
+        (["stages", 1, "steps"], -1, r"stages\[1\]: steps must be above 0, got -1"),
+        (["stages", 1, "trainable"], ["mask"], r"stages\[1\].trainable\[0\] must be one of"),
+        (["stages", 1, "trainable"], [], r"stages\[1\]: trainable must name"),
+        (["stages", 1, "level_weights"], {"simpl": 1}, r"stages\[1\].level_weights key must be one of"),
+        (["stages", 1, "level_weights"], {"simple": "1"}, r"stages\[1\].level_weights.simple must be float"),
+        (["stages", 1, "level_weights"], {}, r"stages\[1\]: level_weights must weigh"),
+        (["stages", 1, "route"], "unadapted", r"stages\[1\]: route 'unadapted' trains the base alone"),
+        (["stages", 0, "none_share"], 1.0, r"stages\[0\]: none_share must be below 1"),
+    ],
+)
+def test_errors_name_the_field(path, value, message):
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig.from_json(change(path, value))
+
+
+def test_a_missing_field_is_named():
+    values = plain(NANO)
+    del values["stages"][2]["steps"]
+    with pytest.raises(TrainingError, match=r"field 'stages\[2\].steps' is missing"):
+        TrainConfig.from_json(values)
+
+
+def test_adapters_need_a_base():
+    values = plain(NANO)
+    del values["stages"][0]
+    with pytest.raises(TrainingError, match="stage '1' needs trained weights"):
+        TrainConfig.from_json(values)
+    assert TrainConfig.from_json({**values, "start": "weights"}).start == "weights"
+
+
+def test_difference_names_the_first_field_that_differs():
+    stages = (*NANO.stages[:2], replace(NANO.stages[2], lr=1e-3), NANO.stages[3])
+    assert NANO.difference(replace(NANO, stages=stages)) == "stages[2].lr: 0.0008 against 0.001"
+    assert NANO.difference(replace(NANO, seed=1)) == "seed: 0 against 1"
+
+
+def test_reading_files(tmp_path):
+    path = tmp_path / "run.json"
+    with pytest.raises(TrainingError, match=r"cannot read .*run\.json: No such file"):
+        TrainConfig.read(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"run.json is not JSON"):
+        TrainConfig.read(path)
+    path.write_text(json.dumps(NANO.to_json()), encoding="utf-8")
+    assert TrainConfig.read(path) == NANO
+
+
+def test_presets_by_name():
+    assert preset("sam3i-nano") is NANO
+    with pytest.raises(TrainingError, match="no training preset 'nano'; choose from sam3i-nano"):
+        preset("nano")
+
+
+def test_the_curriculum_keeps_the_base_frozen_after_its_stage():
+    assert NANO.stages[0].trainable == ("base",)
+    assert all("base" not in stage.trainable for stage in NANO.stages[1:])
