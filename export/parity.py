@@ -1,0 +1,286 @@
+"""The agreement gate: an exported variant against the float model, on whole results.
+
+Cosine of embeddings is no gate: 0.9997 went with a mask IoU of 0.39 elsewhere. What counts is what a user
+gets: how many instances, which pixels, which scores, which boxes. Instances are matched by mask IoU, never by
+rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam3i_edge.data.instructions import write_instruction
+from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.errors import ExportError, ParityError
+from sam3i_edge.evaluate.assignment import linear_assignment
+from sam3i_edge.export.onnx_graph import graph_specs
+from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.manifest import Preprocessing
+from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.postprocess import resize_mask_logits, select
+from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.runtimes import Runtime, open_runtime
+from sam3i_edge.tokenizer import Tokenizer
+
+SMALL_AREA = (
+    64  # px²: below it one boundary pixel moves IoU by several percent, so such instances are reported apart
+)
+# First words of the seed of every gate's scenes; training and evaluation draw from other sequences.
+_SEED = (0x9A7E, 2026)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a precision must keep.
+
+    Attributes:
+        same_count: least share of pairs with as many instances as the reference, 0..1.
+        mean_iou, min_iou: of the masks of matched instances.
+        score: largest difference, or None where it is only reported.
+        box_px: largest difference of a corner, pixels, or None.
+    """
+
+    same_count: float
+    mean_iou: float
+    min_iou: float
+    score: float | None
+    box_px: float | None
+
+
+LIMITS: dict[str, Limits] = {
+    "fp32": Limits(same_count=1.0, mean_iou=0.9999, min_iou=0.995, score=0.001, box_px=0.5),
+    "fp16": Limits(same_count=0.99, mean_iou=0.99, min_iou=0.95, score=0.01, box_px=1.0),
+    "int8": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0),
+    "int4": Limits(same_count=0.95, mean_iou=0.95, min_iou=0.70, score=None, box_px=None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One (image, instruction) pair.
+
+    Attributes:
+        image: uint8 [H, W, 3]. Consecutive pairs may share it.
+        text: the instruction.
+        level: its level.
+        granularity: "one", "subset", "all" or "none" (nothing to find).
+    """
+
+    image: NDArray[np.uint8]
+    text: str
+    level: Level
+    granularity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instances:
+    """What one pair gave: scores [N], boxes [N, 4] px, masks bool [N, H, W]."""
+
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """A variant beside the float model.
+
+    Attributes:
+        pairs: compared (image, instruction) pairs; none: of these, where the reference kept nothing.
+        instances: matched instances of at least 64 px²; small_instances: matched ones below, left out of the
+            rest.
+        same_count: share of pairs with equally many instances, 0..1.
+        mean_iou, min_iou: mask IoU of the matched.
+        score, box_px: largest differences of the matched.
+        small_min_iou: least mask IoU of the small ones, 1 when there are none.
+    """
+
+    pairs: int
+    none: int
+    instances: int
+    small_instances: int
+    same_count: float
+    mean_iou: float
+    min_iou: float
+    score: float
+    box_px: float
+    small_min_iou: float
+
+    def to_dict(self) -> dict[str, float]:
+        """For the manifest."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+
+class GraphRunner(Protocol):
+    """Runs graphs by name: a model in PyTorch, or opened files."""
+
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Input arrays by name to output arrays by name."""
+
+
+def torch_runner(model: SAM3I) -> GraphRunner:
+    """The reference: the model itself, cut into the same graphs."""
+    specs = {spec.name: spec for spec in graph_specs(model)}
+
+    def run(graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        spec = specs[graph]
+        with torch.no_grad():
+            outputs = spec.module(*(torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in spec.inputs))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: value.numpy() for name, value in zip(spec.outputs, outputs, strict=True)}
+
+    return run
+
+
+class FileRunner:
+    """Exported graphs, each opened on first use.
+
+    Args:
+        paths: graph name -> file.
+        runtime: name in the table of `sam3i_edge.runtimes`.
+        device: device that the runtime knows.
+    """
+
+    def __init__(self, paths: Mapping[str, Any], runtime: str, device: str = "cpu") -> None:
+        self._paths, self._runtime, self._device = dict(paths), runtime, device
+        self._open: dict[str, Runtime] = {}
+
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Runs one graph."""
+        if graph not in self._open:
+            self._open[graph] = open_runtime(self._runtime, self._paths[graph], self._device)
+        return self._open[graph].run(inputs)
+
+    def close(self) -> None:
+        """Closes all graphs."""
+        for runtime in self._open.values():
+            runtime.close()
+        self._open.clear()
+
+
+def drawn_pairs(count: int, seed: int = 0) -> list[Pair]:
+    """Pairs of drawn scenes: all levels and granularities in turn, a fifth of them with nothing to find."""
+    kinds = [(level, kind) for kind in ("one", "all", "none", "subset", "one") for level in LEVELS]
+    pairs: list[Pair] = []
+    number = 0
+    while len(pairs) < count:
+        rng = np.random.default_rng((*_SEED, seed, number))
+        number += 1
+        scene = draw_scene(rng)
+        for offset in range(5):  # a few instructions an image, as users ask
+            level, kind = kinds[(len(pairs) + offset) % len(kinds)]
+            written = write_instruction(scene, rng, level, kind)
+            if written is not None and len(pairs) < count:
+                pairs.append(Pair(scene.image, written.text, level, written.granularity))
+    return pairs
+
+
+def answers(
+    run: GraphRunner, pairs: Sequence[Pair], tokenizer: Tokenizer, spec: Preprocessing, threshold: float
+) -> Iterator[Instances]:
+    """Segments every pair in order; an image shared by consecutive pairs is encoded once."""
+    seen: NDArray[np.uint8] | None = None
+    features: Mapping[str, NDArray[Any]] = {}
+    for pair in pairs:
+        if pair.image is not seen:
+            seen = pair.image
+            values = to_pixel_values(pair.image, spec.image_size, spec.mean, spec.std)
+            features = run("image_encoder", {"pixel_values": values})
+        ids = tokenizer.encode(pair.text).ids[None]
+        text = run(f"text_encoder.{pair.level}", {"input_ids": ids})["text_features"]
+        out = run(
+            "detector",
+            {
+                **{name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")},
+                "prompt": np.concatenate((text, features["cls_token"]), axis=1),
+                "prompt_mask": np.concatenate((ids != 0, np.ones((1, 1), bool)), axis=1),
+                "level": np.array([LEVELS.index(pair.level)], np.int64),
+            },
+        )
+        size = (pair.image.shape[0], pair.image.shape[1])
+        presence = float(out["presence"][0, 0])
+        kept = select(
+            out["scores"][0], out["boxes"][0], out["mask_logits"][0], presence, size, threshold=threshold
+        )
+        yield Instances(
+            scores=kept.scores, boxes=kept.boxes, masks=resize_mask_logits(kept.mask_logits, size)
+        )
+
+
+def compare(reference: Sequence[Instances], candidate: Sequence[Instances]) -> Agreement:
+    """Matches instances pair by pair by mask IoU and sums up.
+
+    Raises:
+        ExportError: the reference kept no instance at all: such a gate would pass anything.
+    """
+    if not any(len(r.scores) for r in reference):
+        raise ExportError(
+            f"the float model kept no instance in {len(reference)} pairs, so nothing can be compared: "
+            "lower the threshold, or export a trained model"
+        )
+    ious: list[float] = []
+    small: list[float] = []
+    score = box = 0.0
+    same = 0
+    for want, got in zip(reference, candidate, strict=True):
+        same += len(want.scores) == len(got.scores)
+        if not len(want.scores) or not len(got.scores):
+            continue
+        overlap = mask_iou(want.masks, got.masks)
+        for i, j in zip(*linear_assignment(-overlap), strict=True):
+            if want.masks[i].sum() < SMALL_AREA:
+                small.append(float(overlap[i, j]))
+                continue
+            ious.append(float(overlap[i, j]))
+            score = max(score, abs(float(want.scores[i] - got.scores[j])))
+            box = max(box, float(np.abs(want.boxes[i] - got.boxes[j]).max()))
+    return Agreement(
+        pairs=len(reference),
+        none=sum(not len(r.scores) for r in reference),
+        instances=len(ious),
+        small_instances=len(small),
+        same_count=same / len(reference),
+        mean_iou=float(np.mean(ious)) if ious else 0.0,
+        min_iou=min(ious, default=0.0),
+        score=score,
+        box_px=box,
+        small_min_iou=min(small, default=1.0),
+    )
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """[N, H, W] and [M, H, W] bool -> [N, M] intersection over union; two empty masks count 1."""
+    x, y = a.reshape(len(a), -1).astype(np.float32), b.reshape(len(b), -1).astype(np.float32)
+    inter = (x @ y.T).astype(np.float64)
+    union = x.sum(1, dtype=np.float64)[:, None] + y.sum(1, dtype=np.float64)[None] - inter
+    return np.where(union > 0, inter / np.maximum(union, 1), 1.0)
+
+
+def check(agreement: Agreement, precision: str) -> None:
+    """Refuses a variant that does not agree.
+
+    Raises:
+        ParityError: the first limit that is missed.
+        ValueError: no limits are known for the precision.
+    """
+    if precision not in LIMITS:
+        raise ValueError(f"no agreement limits for precision {precision!r}; known: {', '.join(LIMITS)}")
+    limits = LIMITS[precision]
+    for name, least in (
+        ("same_count", limits.same_count),
+        ("mean_iou", limits.mean_iou),
+        ("min_iou", limits.min_iou),
+    ):
+        value = getattr(agreement, name)
+        if value < least:
+            raise ParityError(f"{precision}: 1 - {name}", 1 - value, 1 - least)
+    for name, most in (("score", limits.score), ("box_px", limits.box_px)):
+        value = getattr(agreement, name)
+        if most is not None and value > most:
+            raise ParityError(f"{precision}: {name}", value, most)

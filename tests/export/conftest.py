@@ -1,0 +1,74 @@
+"""One small model, exported once for all export tests: tracing takes seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam3i_edge.data.instructions import corpus
+from sam3i_edge.export.bundle import export_bundle
+from sam3i_edge.export.parity import Agreement
+from sam3i_edge.manifest import Manifest
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.tokenizer import train_bpe
+from sam3i_edge.train.checkpoint import save_weights
+
+CONFIG = ModelConfig(
+    image_size=64,
+    backbone="conv",
+    conv_widths=(8, 8, 16, 16),
+    text_width=32,
+    text_layers=1,
+    text_heads=4,
+    text_mlp_dim=64,
+    vocab_size=300,
+    d_model=32,
+    n_heads=4,
+    ffn_dim=64,
+    encoder_layers=1,
+    decoder_layers=2,
+    num_queries=9,
+    geometry_layers=1,
+    roi_size=3,
+    adapter_dim=8,
+    max_detections=6,
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    model: SAM3I
+    run: Path
+    bundle: Path
+    manifest: Manifest
+    agreement: Agreement
+
+
+def random_model() -> SAM3I:
+    """Random weights, adapters included, whose scores spread around the threshold."""
+    torch.manual_seed(0)
+    model = SAM3I(CONFIG).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if adapter_of(name):
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        model.detector.scoring.query_proj.weight.mul_(30)
+        model.detector.decoder.presence_head.layers[-1].bias.fill_(4.0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    run = tmp_path_factory.mktemp("run")
+    model = random_model()
+    save_weights(model, run / "weights")
+    train_bpe(corpus(1, 400), CONFIG.vocab_size, run / "tokenizer.json")
+    terms = run / "LICENSE"
+    terms.write_text("terms")
+    out = run.parent / "bundle"
+    manifest, agreement = export_bundle(run, out, name="tiny", license_file=terms, pairs=24)
+    return Exported(model, run, out, manifest, agreement)
