@@ -19,7 +19,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.base ## segments a drawn scene by four sentences and writes the pictures; needs no torch
+demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level; needs no torch
 	$(BIN)/sam3i-edge demo
 
 test: $(VENV)/.dev ## runs the tests
@@ -35,7 +35,7 @@ train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or go
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pytest -o faulthandler_timeout=0 benchmarks
 
 clean: ## removes what building and testing leave; keeps the environment and runs/
 	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,80 @@
+"""Runtimes that execute an exported graph, behind one small interface."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3i_edge.errors import RuntimeUnavailable
+
+Array = NDArray[np.generic]
+
+
+class Runtime(Protocol):
+    """Runs one graph on one device. Not thread-safe: `Segmenter` holds one lock a runtime."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Maps input names to output names, as the graph has them.
+
+        Raises:
+            ValueError: an input is missing, unknown, or of another dtype or shape than the graph wants.
+            RuntimeUnavailable: the runtime was closed, or failed while running.
+        """
+
+    def close(self) -> None:
+        """Frees the graph's memory. Calling `run` afterwards raises; closing twice does nothing."""
+
+
+# name -> (module with `open(artifact, device, threads) -> Runtime` and `probe(device)`, package it needs)
+_RUNTIMES: dict[str, tuple[str, str]] = {
+    "onnxruntime": ("sam3i_edge.runtimes.ort", "onnxruntime"),
+}
+
+RUNTIMES = tuple(_RUNTIMES)
+
+
+def open_runtime(runtime: str, artifact: Path, device: str, *, threads: int | None = None) -> Runtime:
+    """Opens one graph, importing only the framework it needs.
+
+    Args:
+        runtime: one of `RUNTIMES`.
+        artifact: the graph's file.
+        device: the device to run on, by the name that the runtime's module knows: "cpu".
+        threads: threads for one operator, or None for one for each core this process may use.
+
+    Raises:
+        RuntimeUnavailable: `runtime` is unknown, its package is not installed, or it refuses `device`.
+        ArtifactError: the file is missing or is no graph that the runtime reads.
+        ValueError: `threads` is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    opened: Runtime = _module(runtime).open(artifact, device, threads)
+    return opened
+
+
+def probe(runtime: str, device: str) -> None:
+    """Proves that `runtime` works on `device`, by running a tiny graph there.
+
+    Raises:
+        RuntimeUnavailable: it is unknown, not installed, or did not run; the message says why.
+    """
+    _module(runtime).probe(device)
+
+
+def _module(runtime: str) -> ModuleType:
+    if runtime not in _RUNTIMES:
+        raise RuntimeUnavailable(f"unknown runtime {runtime!r}; choose from {', '.join(_RUNTIMES)}")
+    module, package = _RUNTIMES[runtime]
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        raise RuntimeUnavailable(
+            f"runtime {runtime!r} cannot be imported ({missing}): pip install {package}"
+        ) from missing

@@ -1,0 +1,38 @@
+"""Segments what a sentence describes, on edge devices.
+
+Importing this package loads no framework: ONNX Runtime, OpenCV and the rest load with the first name
+that needs them, and torch only with training and export.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sam3i_edge import errors as errors
+    from sam3i_edge.result import Result as Result
+    from sam3i_edge.segmenter import Scene as Scene
+    from sam3i_edge.segmenter import Segmenter as Segmenter
+
+__version__ = "0.1.0"
+
+__all__ = ["Result", "Scene", "Segmenter", "__version__", "errors"]
+
+_MODULES = {
+    "Result": "sam3i_edge.result",
+    "Scene": "sam3i_edge.segmenter",
+    "Segmenter": "sam3i_edge.segmenter",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name == "errors":
+        return importlib.import_module("sam3i_edge.errors")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,80 @@
+"""The graphs of one variant, opened when first needed, with one lock each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sam3i_edge.bundle import Bundle
+from sam3i_edge.devices import Choice
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.runtimes import Runtime, open_runtime
+
+
+class Graphs:
+    """Opens, runs and closes graphs by name. `open` and `run` want the graph's lock to be held."""
+
+    def __init__(self, bundle: Bundle, choice: Choice, threads: int | None) -> None:
+        self._paths = bundle.graphs(choice.variant)
+        self._choice = choice
+        self._threads = threads
+        self._opened: dict[str, Runtime] = {}
+        self._locks = {name: threading.Lock() for name in self._paths}
+        self._closed = False
+
+    def lock(self, name: str) -> threading.Lock:
+        """Gives the lock of one graph."""
+        return self._locks[name]
+
+    def open(self, name: str) -> Runtime:
+        """Opens a graph, once.
+
+        Raises:
+            ArtifactError: the runtime cannot read it.
+            RuntimeUnavailable: the graphs were closed.
+        """
+        self.check_open()
+        if name not in self._opened:
+            path = self._paths[name]
+            self._opened[name] = open_runtime(
+                self._choice.runtime, path, self._choice.device, threads=self._threads
+            )
+        return self._opened[name]
+
+    def run(
+        self, name: str, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Runs a graph and gives the wanted outputs.
+
+        Raises:
+            ArtifactError: the graph does not fit the others: it lacks an output or takes other inputs.
+            RuntimeUnavailable: the graphs were closed, or the runtime failed.
+        """
+        try:
+            outputs = self.open(name).run(inputs)
+        except ValueError as error:
+            raise ArtifactError(f"the bundle's graphs do not fit together: {error}") from error
+        missing = [output for output in wanted if output not in outputs]
+        if missing:
+            raise ArtifactError(
+                f"graph {self._paths[name]} has no output {missing[0]!r}, it has {', '.join(outputs)}: "
+                "export the bundle again"
+            )
+        return {output: outputs[output] for output in wanted}
+
+    def check_open(self) -> None:
+        """Raises RuntimeUnavailable after `close`."""
+        if self._closed:
+            raise RuntimeUnavailable("this Segmenter was closed: make a new one")
+
+    def close(self) -> None:
+        """Closes every graph, each when its last run has ended."""
+        self._closed = True
+        for name, lock in self._locks.items():
+            with lock:
+                runtime = self._opened.pop(name, None)
+                if runtime is not None:
+                    runtime.close()

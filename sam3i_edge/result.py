@@ -1,0 +1,413 @@
+"""What one instruction found in one image, and its converters."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam3i_edge import native, rle
+from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.levels import Level, as_level
+from sam3i_edge.preprocess import ImageSource, load_image
+
+if TYPE_CHECKING:
+    import supervision
+
+Index: TypeAlias = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer]
+_T = TypeVar("_T", bound=np.generic)
+
+# Kinds of the plain values in the JSON; the others have code of their own.
+_NUMBER = (int, float)
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "instruction": str,
+    "level": str,
+    "level_chosen_by": str,
+    "presence": _NUMBER,
+    "threshold": _NUMBER,
+    "truncated": bool,
+    "tokens_cut": int,
+    "model": str,
+    "device": str,
+    "runtime": str,
+    "precision": str,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Result:
+    """The instances that an instruction describes, best first; none is a normal answer.
+
+    Immutable: arrays are read-only, and copied on the way in unless they are so already. Everything is
+    numpy. Masks are kept as the detector's small logits (or as run lengths, when read from JSON) and made at
+    the size of the image when first asked for. May be shared by threads, copied and pickled.
+
+    Attributes:
+        image_size: (H, W), pixels.
+        instruction: what was asked for.
+        level: the level at which it was answered.
+        level_chosen_by: "caller", or "auto" when the routing rule chose.
+        presence: probability 0..1 that the image holds it at all.
+        scores: [N] float32, 0..1, descending unless indexed otherwise.
+        boxes: [N, 4] float32, (x0, y0, x1, y1), pixels.
+        mask_logits: [N, M, M] float32, above 0 inside; None when the masks came as run lengths.
+        mask_counts: N strings, COCO's compressed run lengths; None when there are logits.
+        threshold: scores at or below it were dropped.
+        truncated: all of the detector's queries passed, so there may be more instances than it can return.
+        tokens_cut: tokens dropped from the end of a too long instruction.
+        timings_ms: step -> milliseconds.
+        model: name of the bundle.
+        device: device that ran.
+        runtime: runtime that ran.
+        precision: precision that ran.
+        image: [H, W, 3] uint8 RGB, for `save`; not in the JSON. `dataclasses.replace(result, image=None)`
+            lets go of it.
+    """
+
+    image_size: tuple[int, int]
+    instruction: str
+    level: Level
+    level_chosen_by: Literal["caller", "auto"]
+    presence: float
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    mask_logits: NDArray[np.float32] | None = None
+    mask_counts: tuple[str, ...] | None = None
+    threshold: float
+    truncated: bool = False
+    tokens_cut: int = 0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    model: str
+    device: str
+    runtime: str
+    precision: str
+    image: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        as_level(self.level)
+        if self.level_chosen_by not in ("caller", "auto"):
+            raise ValueError(f"level_chosen_by must be caller or auto, got {self.level_chosen_by!r}")
+        if (self.mask_logits is None) == (self.mask_counts is None):
+            raise ValueError("a Result needs either mask_logits or mask_counts, not both")
+        self._freeze("scores", np.float32, (count,))
+        self._freeze("boxes", np.float32, (count, 4))
+        height, width = (int(side) for side in self.image_size)
+        if height < 1 or width < 1:
+            raise ValueError(f"image_size must be at least 1 x 1, got {self.image_size}")
+        if self.mask_logits is not None:
+            self._freeze("mask_logits", np.float32, (count, *self.mask_logits.shape[-2:]))
+        elif self.mask_counts is not None and len(self.mask_counts) != count:
+            raise ValueError(f"{count} scores, but {len(self.mask_counts)} masks")
+        if self.image is not None:
+            self._freeze("image", np.uint8, (height, width, 3))
+        object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "timings_ms", MappingProxyType(dict(self.timings_ms)))
+
+    def _freeze(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+        given = getattr(self, name)
+        shared = isinstance(given, np.ndarray) and not given.flags.writeable
+        array = np.asarray(given, dtype=dtype) if shared else np.array(given, dtype=dtype)
+        if array.shape != shape:
+            raise ValueError(f"{name} must be {list(shape)}, got {list(array.shape)}")
+        object.__setattr__(self, name, _read_only(array))
+
+    @functools.cached_property
+    def _runs(self) -> tuple[native.MaskRuns, ...]:
+        if self.mask_logits is not None:
+            return tuple(native.mask_rle(logits, self.image_size) for logits in self.mask_logits)
+        return tuple(
+            {
+                "size": packed["size"],
+                "counts": rle.decompress(packed["counts"]),
+                "area": rle.area(packed),
+                "bbox": [int(side) for side in rle.box(packed)],
+            }
+            for packed in self.mask_rle
+        )
+
+    @functools.cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """[N, H, W] bool, made on first use and kept: N bytes a pixel of the image."""
+        masks = np.zeros((len(self), *self.image_size), dtype=np.bool_)
+        for mask, one in zip(masks, self.iter_masks(), strict=True):
+            mask[:] = one
+        return _read_only(masks)
+
+    def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
+        """Masks [H, W] bool one by one, where all at once would be too much memory."""
+        for runs in self._runs:
+            yield rle.decode(runs)
+
+    @functools.cached_property
+    def merged(self) -> NDArray[np.bool_]:
+        """[H, W] bool, the union of all masks."""
+        union = np.zeros(self.image_size, dtype=np.bool_)
+        for mask in self.iter_masks():
+            union |= mask
+        return _read_only(union)
+
+    @functools.cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """[N] int64, pixels in each mask."""
+        return _read_only(np.array([runs["area"] for runs in self._runs], dtype=np.int64))
+
+    @property
+    def mask_rle(self) -> list[rle.Rle]:
+        """The N masks as COCO run lengths, with `counts` as text."""
+        height, width = self.image_size
+        return [{"size": [height, width], "counts": counts} for counts in self._compressed]
+
+    @functools.cached_property
+    def _compressed(self) -> tuple[str, ...]:
+        if self.mask_counts is not None:
+            return self.mask_counts
+        return tuple(rle.compress(runs["counts"]) for runs in self._runs)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Result]:
+        """One Result an instance."""
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, index: Index) -> Result:
+        """The instances at `index` as a Result: an int (one instance), a slice, positions, or N booleans.
+
+        Raises:
+            IndexError: a position is out of range, or there are not N booleans.
+            TypeError: `index` is none of these.
+        """
+        rows = self._rows(index)
+        values = self._values()
+        values.update(scores=_read_only(self.scores[rows]), boxes=_read_only(self.boxes[rows]))
+        if self.mask_logits is not None:
+            values["mask_logits"] = _read_only(self.mask_logits[rows])
+        elif self.mask_counts is not None:
+            values["mask_counts"] = tuple(self.mask_counts[row] for row in rows)
+        part = Result(**values)
+        if "_runs" in self.__dict__:
+            part.__dict__["_runs"] = tuple(self._runs[row] for row in rows)
+        return part
+
+    def _rows(self, index: Index) -> NDArray[np.int64]:
+        every = np.arange(len(self), dtype=np.int64)
+        if isinstance(index, slice):
+            return every[index]
+        wanted = np.atleast_1d(index)
+        if wanted.size == 0 and wanted.dtype != np.bool_:
+            wanted = wanted.astype(np.int64)  # an empty list comes as float64
+        if isinstance(index, (bool, np.bool_)) or wanted.ndim != 1 or wanted.dtype.kind not in "biu":
+            raise TypeError(f"index a Result by int, slice, positions or N booleans, not {index!r}")
+        rows: NDArray[np.int64] = every[wanted]
+        return rows
+
+    def filter(self, *, score: float | None = None, area: int | None = None) -> Result:
+        """The instances that pass every limit that is given.
+
+        Args:
+            score: keep scores above it.
+            area: keep masks of at least so many pixels.
+        """
+        keep = np.ones(len(self), dtype=np.bool_)
+        if score is not None:
+            keep &= self.scores > score
+        if area is not None:
+            keep &= self.areas >= area
+        return self[keep]
+
+    def save(self, path: str | Path, image: ImageSource | None = None) -> Path:
+        """Draws the result over its image and writes it: masks, boxes, scores, the instruction.
+
+        Args:
+            path: file ending in .png, .jpg or .jpeg. It appears when whole, and replaces what was there.
+            image: the image, when the Result does not hold it (read from JSON).
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: another ending, no image, or one of another size.
+            ImageError: `image` cannot be read.
+            OSError: the file cannot be written.
+        """
+        from sam3i_edge import overlay
+
+        overlay.check_path(path)
+        pixels = self.image if image is None else load_image(image)
+        if pixels is None:
+            raise ValueError("this Result does not hold its image (it was read from JSON): pass image=")
+        if pixels.shape[:2] != self.image_size:
+            wanted, found = self.image_size, pixels.shape
+            raise ValueError(
+                f"the result belongs to an image of {wanted[1]} x {wanted[0]} pixels, this one has "
+                f"{found[1]} x {found[0]}: pass the one that was segmented"
+            )
+        picture = overlay.draw(
+            pixels,
+            self.iter_masks(),
+            self.boxes,
+            self.scores,
+            title=self.instruction,
+            note=f"{self._found()} | {self.level} | presence {self.presence:.2f} | {self.model}",
+        )
+        return overlay.write(picture, path)
+
+    def to_coco(self, *, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO results, ready for json and pycocotools.
+
+        Args:
+            image_id: the image's id in the data set.
+            category_id: the category's id there.
+
+        Returns:
+            A dict an instance: image_id, category_id, segmentation (RLE, counts as text), area (pixels),
+            bbox (x, y, width, height of the mask, not of the detector's box) and score.
+        """
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_id,
+                "segmentation": segmentation,
+                "area": runs["area"],
+                "bbox": [float(side) for side in runs["bbox"]],
+                "score": _short(score),
+            }
+            for segmentation, runs, score in zip(self.mask_rle, self._runs, self.scores, strict=True)
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """A `supervision.Detections`: class 0 is the instruction, which is also the class name.
+
+        Raises:
+            RuntimeUnavailable: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as missing:
+            raise RuntimeUnavailable(
+                f"to_supervision needs {missing.name}: pip install supervision"
+            ) from missing
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            mask=self.masks.copy(),
+            confidence=self.scores.copy(),
+            class_id=np.zeros(len(self), dtype=np.int64),
+            data={"class_name": np.array([self.instruction] * len(self), dtype=np.str_)},
+            metadata={"instruction": self.instruction, "level": self.level, "presence": self.presence},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python values, as `to_json` writes them."""
+        return {
+            "image_size": list(self.image_size),
+            "instruction": self.instruction,
+            "level": self.level,
+            "level_chosen_by": self.level_chosen_by,
+            "presence": float(self.presence),
+            "instances": [
+                {"score": _short(score), "box": [_short(side) for side in box], "mask": mask}
+                for score, box, mask in zip(self.scores, self.boxes, self.mask_rle, strict=True)
+            ],
+            "timings_ms": dict(self.timings_ms),
+            "device": self.device,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "model": self.model,
+            "threshold": float(self.threshold),
+            "truncated": self.truncated,
+            "tokens_cut": self.tokens_cut,
+        }
+
+    def to_json(self) -> str:
+        """One JSON object on one line; masks are COCO run lengths. The image is not in it."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """Reads what `to_dict` gives; keys that it does not know are ignored.
+
+        Raises:
+            ValueError: a key is missing or of the wrong kind, or a mask is not of the image's size.
+        """
+        try:
+            height, width = (int(side) for side in data["image_size"])
+            instances = list(data["instances"])
+            scores = np.array([instance["score"] for instance in instances], dtype=np.float32)
+            boxes = np.array([instance["box"] for instance in instances], dtype=np.float32)
+            masks = [_checked(instance["mask"], height, width) for instance in instances]
+            timings = {str(step): float(value) for step, value in data["timings_ms"].items()}
+            plain = {name: data[name] for name in _PLAIN}
+        except KeyError as error:
+            raise ValueError(f"this JSON is no result: it has no {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"this JSON is no result: {error}") from error
+        for name, value in plain.items():
+            if not isinstance(value, _PLAIN[name]):
+                raise ValueError(f"this JSON is no result: {name} is {value!r}")
+        return cls(
+            image_size=(height, width),
+            scores=scores,
+            boxes=boxes if instances else boxes.reshape(0, 4),
+            mask_counts=tuple(masks),
+            timings_ms=timings,
+            **plain,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Result:
+        """Reads what `to_json` wrote. Masks and scores come back exactly.
+
+        Raises:
+            ValueError: it is not JSON, or no result.
+        """
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError(f"this JSON is no result: it is a {type(data).__name__}, want an object")
+        return cls.from_dict(data)
+
+    def _found(self) -> str:
+        return f"{len(self)} found" + (", there may be more" if self.truncated else "")
+
+    def __repr__(self) -> str:
+        best = f", best {self.scores.max():.2f}" if len(self) else ""
+        height, width = self.image_size
+        instruction = self.instruction if len(self.instruction) <= 60 else self.instruction[:59] + "\u2026"
+        return (
+            f"<Result {instruction!r} ({self.level}): {self._found()}{best}, presence {self.presence:.2f}, "
+            f"{width} x {height} px>"
+        )
+
+    def _values(self) -> dict[str, Any]:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**values, "timings_ms": dict(self.timings_ms)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, because unpickled arrays are writable; what was made lazily is left out.
+        return functools.partial(type(self), **self._values()), ()
+
+
+def _checked(mask: Mapping[str, Any], height: int, width: int) -> str:
+    """The run lengths of one mask from JSON, known to be sound and to fill the image exactly."""
+    counts, size = mask["counts"], list(mask["size"])
+    if not isinstance(counts, str) or size != [height, width]:
+        raise ValueError(f"a mask of the image {height} x {width} has size {size} and counts {counts!r:.40}")
+    rle.area(mask)
+    return counts
+
+
+def _read_only(array: NDArray[_T]) -> NDArray[_T]:
+    array.flags.writeable = False
+    return array
+
+
+def _short(value: np.float32) -> float:
+    """The shortest decimal that reads back as the same float32: 0.9, not 0.8999999761581421."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,27 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from sam3i_edge import runtimes
+from sam3i_edge.errors import RuntimeUnavailable
+
+
+def test_unknown_runtime_lists_the_known_ones():
+    with pytest.raises(RuntimeUnavailable, match="unknown runtime 'tflite'; choose from onnxruntime"):
+        runtimes.open_runtime("tflite", Path("m"), "cpu")
+
+
+def test_missing_package_names_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "sam3i_edge.runtimes.ort", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        RuntimeUnavailable, match=r"'onnxruntime' cannot be imported .*: pip install onnxruntime"
+    ):
+        runtimes.probe("onnxruntime", "cpu")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_are_positive(threads):
+    with pytest.raises(ValueError, match=f"threads must be at least 1, got {threads}"):
+        runtimes.open_runtime("onnxruntime", Path("m"), "cpu", threads=threads)

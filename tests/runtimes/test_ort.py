@@ -1,0 +1,114 @@
+import logging
+
+import numpy as np
+import onnx
+import pytest
+
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.runtimes import open_runtime, ort, probe
+
+
+@pytest.fixture
+def text_encoder(tiny_bundle):
+    return tiny_bundle.graphs("onnx-fp32")["text_encoder.simple"]
+
+
+@pytest.fixture
+def runtime(text_encoder):
+    return open_runtime("onnxruntime", text_encoder, "cpu", threads=1)
+
+
+def test_runs_with_the_data_file_beside_it(runtime, text_encoder):
+    table = onnx.numpy_helper.to_array(onnx.load(text_encoder).graph.initializer[0])
+    ids = np.arange(32, dtype=np.int64)[None]
+    outputs = runtime.run({"input_ids": ids})
+    assert list(outputs) == ["text_features"]
+    np.testing.assert_array_equal(outputs["text_features"], table[ids])
+
+
+def test_data_file_is_found_from_any_folder(text_encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_runtime("onnxruntime", text_encoder, "cpu").run({"input_ids": np.zeros((1, 32), np.int64)})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "wants the inputs input_ids, got none"),
+        ({"ids": np.zeros((1, 32), np.int64)}, "wants the inputs input_ids, got ids"),
+        ({"input_ids": np.zeros((1, 32), np.int32)}, r"is int32 \[1, 32\], want int64 \[1, 32\]"),
+        ({"input_ids": np.zeros((1, 31), np.int64)}, r"is int64 \[1, 31\], want int64 \[1, 32\]"),
+        ({"input_ids": np.zeros(32, np.int64)}, r"is int64 \[32\], want int64 \[1, 32\]"),
+    ],
+)
+def test_wrong_inputs(runtime, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        runtime.run(inputs)
+
+
+def test_failure_while_running_is_reported(runtime):
+    with pytest.raises(
+        RuntimeUnavailable, match=r"text_encoder\.simple\.onnx failed in onnxruntime: .*indices"
+    ):
+        runtime.run({"input_ids": np.full((1, 32), 999, np.int64)})
+
+
+def test_closed_runtime_refuses(runtime):
+    runtime.close()
+    runtime.close()
+    with pytest.raises(RuntimeUnavailable, match="was closed"):
+        runtime.run({"input_ids": np.zeros((1, 32), np.int64)})
+
+
+def test_missing_graph(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no\.onnx does not exist"):
+        open_runtime("onnxruntime", tmp_path / "no.onnx", "cpu")
+
+
+def test_damaged_graph(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactError, match=r"onnxruntime cannot open .*bad\.onnx"):
+        open_runtime("onnxruntime", tmp_path / "bad.onnx", "cpu")
+
+
+def test_unknown_device(text_encoder):
+    with pytest.raises(RuntimeUnavailable, match="runs on cpu here, not on 'cuda'"):
+        open_runtime("onnxruntime", text_encoder, "cuda")
+
+
+def test_threads_are_passed_on(text_encoder):
+    assert ort._session(str(text_encoder), "cpu", 3).get_session_options().intra_op_num_threads == 3
+    usable = ort._session(str(text_encoder), "cpu", None).get_session_options().intra_op_num_threads
+    assert usable == ort.usable_cores()
+
+
+def test_probe_graph_is_a_valid_model():
+    onnx.checker.check_model(onnx.load_from_string(ort._add_graph()), full_check=True)
+
+
+def test_probe_runs_the_graph():
+    probe("onnxruntime", "cpu")
+
+
+def test_probe_reports_a_runtime_that_does_not_run(monkeypatch):
+    ort.probe.cache_clear()
+    monkeypatch.setattr(ort, "_add_graph", lambda: b"broken")
+    with pytest.raises(RuntimeUnavailable, match="is installed but does not run on cpu"):
+        probe("onnxruntime", "cpu")
+    ort.probe.cache_clear()
+
+
+def test_probe_reports_wrong_sums(monkeypatch):
+    ort.probe.cache_clear()
+    good = ort._add_graph()
+    monkeypatch.setattr(ort, "_add_graph", lambda: good.replace(b"\x22\x03Add", b"\x22\x03Sub"))
+    with pytest.raises(RuntimeUnavailable, match=r"computes 1 \+ 1 = 0.0 on cpu"):
+        probe("onnxruntime", "cpu")
+    ort.probe.cache_clear()
+
+
+def test_nothing_is_printed(text_encoder, capfd, caplog):
+    with caplog.at_level(logging.WARNING):
+        open_runtime("onnxruntime", text_encoder, "cpu").run({"input_ids": np.zeros((1, 32), np.int64)})
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []

@@ -1,0 +1,338 @@
+import copy
+import dataclasses
+import json
+import pickle
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from sam3i_edge import Result, native, rle
+from sam3i_edge.errors import ImageError, RuntimeUnavailable
+from sam3i_edge.postprocess import resize_mask_logits
+
+SIZE = (30, 40)
+
+
+def _logits(count, seed=0):
+    """Discs of different radius on a grid of 12 x 12."""
+    y, x = np.mgrid[:12, :12]
+    centres = np.random.default_rng(seed).uniform(3, 9, (count, 2))
+    discs = [2.0 + 0.7 * n - np.hypot(y - cy, x - cx) for n, (cy, cx) in enumerate(centres)]
+    return np.array(discs, np.float32).reshape(count, 12, 12)
+
+
+def _result(count=3, **changes):
+    values = {
+        "image_size": SIZE,
+        "instruction": "the red star left of the ring",
+        "level": "simple",
+        "level_chosen_by": "auto",
+        "presence": 0.97,
+        "scores": np.linspace(0.95, 0.6, count).astype(np.float32),
+        "boxes": np.arange(count * 4, dtype=np.float32).reshape(count, 4) / 3,
+        "mask_logits": _logits(count),
+        "threshold": 0.5,
+        "truncated": False,
+        "tokens_cut": 2,
+        "timings_ms": {"encode_image": 12.5, "detect": 3.25},
+        "model": "sam3i-nano",
+        "device": "cpu",
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+    }
+    return Result(**{**values, **changes})
+
+
+def _assert_equal(got, want):
+    for field in dataclasses.fields(Result):
+        if field.name not in ("mask_logits", "mask_counts", "image"):
+            np.testing.assert_equal(getattr(got, field.name), getattr(want, field.name), field.name)
+    np.testing.assert_array_equal(got.masks, want.masks)
+
+
+def test_masks_are_the_resized_logits():
+    result = _result()
+    assert result.masks.shape == (3, *SIZE)
+    assert result.masks.dtype == np.bool_
+    np.testing.assert_array_equal(result.masks, resize_mask_logits(_logits(3), SIZE))
+    assert (result.areas > 0).all()
+    np.testing.assert_array_equal(result.areas, result.masks.sum((1, 2)))
+    np.testing.assert_array_equal(result.merged, result.masks.any(0))
+    for mask, packed in zip(result.masks, result.mask_rle, strict=True):
+        assert packed == rle.encode(mask)
+
+
+def test_masks_are_made_once_and_only_when_asked_for(monkeypatch):
+    made = []
+    real = native.mask_rle
+    monkeypatch.setattr(native, "mask_rle", lambda *a: made.append(1) or real(*a))
+    result = _result()
+    repr(result), len(result), result.scores, result[0]
+    assert made == []
+    assert result.masks is result.masks
+    result.to_json(), result.to_coco(image_id=1), result.areas, result.merged, result[1:].masks
+    assert len(made) == 3
+
+
+def test_nothing_is_a_normal_result():
+    empty = _result(0, mask_logits=np.zeros((0, 12, 12), np.float32))
+    assert (len(empty), list(empty), empty.mask_rle, empty.to_coco(image_id=1)) == (0, [], [], [])
+    assert empty.masks.shape == (0, *SIZE)
+    assert empty.boxes.shape == (0, 4)
+    assert not empty.merged.any()
+    assert empty.merged.shape == SIZE
+    assert len(empty.filter(score=0.5, area=3)) == 0
+    assert json.loads(empty.to_json())["instances"] == []
+    _assert_equal(Result.from_json(empty.to_json()), empty)
+    assert "0 found" in repr(empty)
+
+
+def test_it_is_immutable():
+    result = _result()
+    for array in (result.scores, result.boxes, result.mask_logits, result.masks, result.merged, result.areas):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.presence = 0.0
+    with pytest.raises(TypeError):
+        result.timings_ms["detect"] = 0.0
+
+
+def test_it_does_not_follow_the_caller():
+    arrays = {"scores": np.float32([0.9]), "boxes": np.ones((1, 4), np.float32), "mask_logits": _logits(1)}
+    image, timings = np.zeros((*SIZE, 3), np.uint8), {"detect": 1.0}
+    result = _result(1, **arrays, image=image, timings_ms=timings)
+    for array in (*arrays.values(), image):
+        array[:] = 77  # still the caller's to write
+    timings["detect"] = 2.0
+    assert (result.scores.max(), result.boxes.max(), result.image.max()) == (np.float32(0.9), 1, 0)
+    assert result.mask_logits.max() < 77
+    assert dict(result.timings_ms) == {"detect": 1.0}
+
+
+def test_what_is_read_only_already_is_shared_not_copied():
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image.flags.writeable = False
+    assert _result(image=image).image is image
+
+
+def test_indexing():
+    result = _result()
+    masks = result.masks
+    for index in (0, -1, np.int64(1)):
+        one = result[index]
+        assert len(one) == 1
+        assert one.scores[0] == result.scores[index]
+        np.testing.assert_array_equal(one.masks[0], masks[index])
+    for index in (
+        slice(1, None),
+        slice(None, None, -1),
+        [2, 0],
+        np.array([1, 1]),
+        np.array([True, False, True]),
+    ):
+        part = result[index]
+        np.testing.assert_array_equal(part.scores, result.scores[index])
+        np.testing.assert_array_equal(part.boxes, result.boxes[index])
+        np.testing.assert_array_equal(part.masks, masks[index])
+        assert part.instruction == result.instruction
+    assert [float(one.scores[0]) for one in result] == result.scores.tolist()
+    assert len(result[[]]) == len(result[5:]) == len(result[[False, False, False]]) == 0
+    for index in (3, -4, [0, 3], [True, False]):
+        with pytest.raises(IndexError):
+            result[index]
+    for index in (True, "0", 1.0, [0.5], [[0]], None):
+        with pytest.raises(TypeError, match="N booleans"):
+            result[index]
+
+
+def test_filter():
+    result = _result()
+    assert len(result.filter()) == 3
+    assert result.filter(score=float(result.scores[1])).scores.tolist() == [result.scores[0]]
+    areas = result.areas
+    assert result.filter(area=int(areas[1])).areas.tolist() == [a for a in areas if a >= areas[1]]
+    assert len(result.filter(score=0.7, area=int(areas.max()))) == 0
+
+
+def test_json_has_the_documented_keys():
+    data = json.loads(_result(1).to_json())
+    assert set(data) == {
+        "image_size", "instruction", "level", "presence", "instances", "timings_ms", "device", "runtime",
+        "precision", "model", "threshold", "level_chosen_by", "truncated", "tokens_cut",
+    }  # fmt: skip
+    assert data["image_size"] == [30, 40]
+    assert data["timings_ms"] == {"encode_image": 12.5, "detect": 3.25}
+    (instance,) = data["instances"]
+    assert set(instance) == {"score", "box", "mask"}
+    assert instance["score"] == 0.95  # not 0.949999988079071
+    assert instance["mask"]["size"] == [30, 40]
+    assert isinstance(instance["mask"]["counts"], str)
+
+
+def test_json_round_trip():
+    result = _result(instruction='caf\u00e9 "\u661f"')
+    back = Result.from_json(result.to_json())
+    _assert_equal(back, result)
+    np.testing.assert_array_equal(back.areas, result.areas)
+    assert back.to_json() == result.to_json()
+    assert back.to_coco(image_id=4) == result.to_coco(image_id=4)
+    np.testing.assert_array_equal(back[1].masks, result[1].masks)
+    assert (
+        back.filter(area=int(result.areas.max())).mask_rle
+        == result.filter(area=int(result.areas.max())).mask_rle
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda data: data.pop("presence"), "no 'presence'"),
+        (lambda data: data["instances"][0].pop("mask"), "no 'mask'"),
+        (lambda data: data.update(instruction=5), "instruction is 5"),
+        (lambda data: data.update(level="expert"), "unknown level 'expert'"),
+        (lambda data: data.update(level_chosen_by="me"), "caller or auto"),
+        (lambda data: data.update(image_size=[30, 41]), r"image 30 x 41 has size \[30, 40\]"),
+        (lambda data: data.update(timings_ms=[1]), "no result"),
+        (lambda data: data["instances"][0]["mask"].update(counts="5"), "cover"),
+        (lambda data: data["instances"][0]["mask"].update(counts=[1200]), "counts"),
+        (lambda data: data["instances"][0].update(box=[1, 2, 3]), "no result|boxes|inhomogeneous"),
+    ],
+)
+def test_json_that_is_no_result(change, match):
+    data = json.loads(_result().to_json())
+    change(data)
+    with pytest.raises(ValueError, match=match):
+        Result.from_json(json.dumps(data))
+
+
+def test_text_that_is_no_json():
+    with pytest.raises(ValueError, match="Expecting"):
+        Result.from_json("")
+    with pytest.raises(ValueError, match="it is a list"):
+        Result.from_json("[]")
+
+
+def test_coco_is_what_pycocotools_reads():
+    from pycocotools import mask as coco
+
+    result = _result()
+    entries = json.loads(json.dumps(result.to_coco(image_id=7, category_id=3)))
+    assert len(entries) == 3
+    for entry, mask, score in zip(entries, result.masks, result.scores, strict=True):
+        assert (entry["image_id"], entry["category_id"]) == (7, 3)
+        assert np.float32(entry["score"]) == score
+        np.testing.assert_array_equal(coco.decode(entry["segmentation"]).astype(bool), mask)
+        assert entry["area"] == coco.area(entry["segmentation"])
+        assert entry["bbox"] == coco.toBbox(entry["segmentation"]).tolist()
+
+
+def test_supervision():
+    supervision = pytest.importorskip("supervision")
+    result = _result()
+    detections = result.to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    np.testing.assert_array_equal(detections.xyxy, result.boxes)
+    np.testing.assert_array_equal(detections.mask, result.masks)
+    np.testing.assert_array_equal(detections.confidence, result.scores)
+    assert detections["class_name"].tolist() == [result.instruction] * 3
+    assert len(detections[detections.confidence > 0.9]) == 1
+    assert len(_result(0, mask_logits=np.zeros((0, 2, 2), np.float32)).to_supervision()) == 0
+
+
+def test_without_supervision_the_error_names_the_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(RuntimeUnavailable, match="pip install supervision"):
+        _result().to_supervision()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_copies(copied):
+    result = _result(image=np.full((*SIZE, 3), 9, np.uint8))
+    result.masks  # noqa: B018  (what was made lazily must not get in the way)
+    twin = copied(result)
+    _assert_equal(twin, result)
+    np.testing.assert_array_equal(twin.image, result.image)
+    with pytest.raises(ValueError, match="read-only"):
+        twin.scores[0] = 0
+    _assert_equal(copied(Result.from_json(result.to_json())), result)
+
+
+def test_threads_see_the_same_masks():
+    for _ in range(5):
+        result, seen, start = _result(), [], threading.Barrier(8)
+
+        def look(result=result, seen=seen, start=start):
+            start.wait()
+            seen.append((result.masks.sum(), result.merged.sum(), result.to_json()))
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) == 8
+        assert len(set(seen)) == 1
+
+
+def test_repr_is_short():
+    text = repr(_result(truncated=True, instruction="star " * 100))
+    assert len(text) < 200
+    assert "3 found, there may be more, best 0.95" in text
+    assert "40 x 30 px" in text
+
+
+def test_save_draws_over_the_image(tmp_path):
+    import cv2
+
+    image = np.full((*SIZE, 3), 128, np.uint8)
+    result = _result(image=image)
+    path = result.save(tmp_path / "out.png")
+    picture = cv2.imread(str(path))
+    assert picture.shape[0] > 360  # enlarged twelvefold, and the caption
+    assert picture.shape[1] == 480
+    other = Result.from_json(result.to_json()).save(tmp_path / "other.png", image=image)
+    assert other.read_bytes() == path.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other.png", "out.png"]
+
+
+def test_save_refuses(tmp_path):
+    result = _result()
+    with pytest.raises(ValueError, match="pass image="):
+        result.save(tmp_path / "out.png")
+    with pytest.raises(ValueError, match=r"40 x 30 pixels, this one has 30 x 40"):
+        result.save(tmp_path / "out.png", image=np.zeros((40, 30, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"must end in \.png"):
+        result.save(tmp_path / "out.gif", image=np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(ImageError, match="no image at"):
+        result.save(tmp_path / "out.png", image=tmp_path / "missing.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"boxes": np.zeros((2, 4), np.float32)}, r"boxes must be \[3, 4\], got \[2, 4\]"),
+        ({"mask_logits": _logits(2)}, "mask_logits must be"),
+        ({"mask_logits": _logits(3)[0]}, "mask_logits must be"),
+        ({"mask_logits": None}, "either mask_logits or mask_counts"),
+        ({"mask_counts": ("", "", "")}, "either mask_logits or mask_counts"),
+        ({"mask_logits": None, "mask_counts": ("",)}, "3 scores, but 1 masks"),
+        ({"image": np.zeros((40, 30, 3), np.uint8)}, "image must be"),
+        ({"image_size": (0, 4)}, "at least 1 x 1"),
+        ({"level": "auto"}, "unknown level 'auto'"),
+    ],
+)
+def test_parts_that_do_not_belong_together(changes, match):
+    with pytest.raises(ValueError, match=match):
+        _result(**changes)
+
+
+def test_the_package_names_it_without_loading_opencv():
+    import subprocess
+
+    heavy = ("cv2", "torch", "onnxruntime")
+    code = f"import sys, sam3i_edge; sam3i_edge.Result; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,385 @@
+import dataclasses
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+
+from sam3i_edge import Result, Segmenter
+from sam3i_edge.bundle import UnknownModel
+from sam3i_edge.devices import UnknownDevice
+from sam3i_edge.errors import ArtifactError, ImageError, InstructionError, RuntimeUnavailable
+from sam3i_edge.graphs import Graphs
+from sam3i_edge.levels import LEVELS
+from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.segmenter import STEPS
+
+
+def picture(seed, size=(40, 60)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def segmenter(tiny_bundle):
+    with Segmenter(tiny_bundle.root, threads=1, threshold=0.0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Names of the graphs that ran, in order."""
+    ran = []
+    run = Graphs.run
+
+    def counted(self, name, inputs, wanted):
+        ran.append(name)
+        return run(self, name, inputs, wanted)
+
+    monkeypatch.setattr(Graphs, "run", counted)
+    return ran
+
+
+def same(a, b):
+    return (
+        np.array_equal(a.scores, b.scores)
+        and np.array_equal(a.boxes, b.boxes)
+        and np.array_equal(a.mask_logits, b.mask_logits)
+        and (a.presence, a.level, a.instruction) == (b.presence, b.level, b.instruction)
+    )
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def expected(bundle, image, text, level):
+    """The tiny graphs' result, from their formulas."""
+    root = bundle.root / "onnx-fp32"
+    weights = {
+        name: {
+            t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(root / f"{name}.onnx").graph.initializer
+        }
+        for name in ("image_encoder", f"text_encoder.{level}", "detector")
+    }
+    pixels = to_pixel_values(image, 32, (0.5,) * 3, (0.5,) * 3)[0]
+    patches = pixels.reshape(3, 8, 4, 8, 4)
+    fpn_4x = np.einsum("oikl,iykxl->oyx", weights["image_encoder"]["w"], patches)
+    fpn_2x = fpn_4x.reshape(8, 4, 2, 4, 2).mean((2, 4))
+    fpn_1x = fpn_2x.reshape(8, 2, 2, 2, 2).mean((2, 4))
+    ids = bundle.tokenizer().encode(text).ids
+    features = weights[f"text_encoder.{level}"]["table"][ids]
+    detector = weights["detector"]
+    # The 32 text slots without padding, then the geometry token, which is never masked.
+    p = features[ids != 0].sum(0) + fpn_1x.mean((1, 2)) + detector["level_table"][LEVELS.index(level)]
+    q = detector["queries"] * p
+    scores = sigmoid(q.mean(1) + fpn_2x.mean())
+    order = np.argsort(-scores)
+    return {
+        "scores": scores[order],
+        "boxes": detector["corners"][order] * np.array([60, 40, 60, 40]),
+        "mask_logits": (q[order] @ fpn_4x.reshape(8, 64)).reshape(4, 8, 8),
+        "presence": sigmoid(p.mean() + fpn_1x.mean()),
+    }
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_graphs_are_fed_as_the_design_says(tiny_bundle, segmenter, level):
+    result = segmenter.segment(picture(0), "the red star", level=level)
+    want = expected(tiny_bundle, picture(0), "the red star", level)
+    for name in ("scores", "boxes", "mask_logits"):
+        np.testing.assert_allclose(getattr(result, name), want[name], rtol=1e-4, atol=1e-4)
+    assert result.presence == pytest.approx(want["presence"], abs=1e-5)
+
+
+def test_result_says_where_it_comes_from(segmenter):
+    result = segmenter.segment(picture(0), "  The red STAR ")
+    assert isinstance(result, Result)
+    assert (result.model, result.device, result.runtime, result.precision) == (
+        "tiny",
+        "cpu",
+        "onnxruntime",
+        "fp32",
+    )
+    assert (result.level, result.level_chosen_by) == ("simple", "auto")
+    assert result.instruction == "  The red STAR "
+    assert result.image_size == (40, 60)
+    assert result.truncated
+    assert result.tokens_cut == 0
+    assert result.threshold == 0.0
+    assert np.array_equal(result.image, picture(0))
+
+
+def test_the_caller_chooses_the_level(segmenter):
+    results = [segmenter.segment(picture(0), "star", level=level) for level in LEVELS]
+    assert [(r.level, r.level_chosen_by) for r in results] == [(level, "caller") for level in LEVELS]
+    assert len({r.presence for r in results}) == 3
+
+
+def test_a_long_instruction_is_cut_and_told(segmenter):
+    result = segmenter.segment(picture(0), "the red star " * 40)
+    assert result.tokens_cut > 30
+    assert segmenter.segment(picture(0), "the red star " * 41).presence == result.presence
+
+
+def test_threshold_of_call_segmenter_and_bundle(tiny_bundle, segmenter):
+    scores = segmenter.segment(picture(0), "star").scores
+    assert len(scores) == 4
+    middle = float(scores[1:3].mean())
+    assert len(segmenter.segment(picture(0), "star", threshold=middle)) == 2
+    assert len(segmenter.segment(picture(0), "star", threshold=1.0)) == 0
+    with Segmenter(tiny_bundle.root, threads=1, threshold=middle) as other:
+        assert len(other.segment(picture(0), "star")) == 2
+        assert other.info.threshold == middle
+    with Segmenter(tiny_bundle.root, threads=1) as other:
+        assert other.info.threshold == 0.5
+        assert len(other.segment(picture(0), "star")) == int((scores > 0.5).sum())
+
+
+def test_scene_and_stream_give_what_segment_gives(segmenter):
+    wanted = [segmenter.segment(picture(seed), "every star") for seed in range(3)]
+    assert same(segmenter.encode(picture(1)).segment("every star"), wanted[1])
+    streamed = list(segmenter.stream((picture(seed) for seed in range(3)), "every star"))
+    assert all(same(got, want) for got, want in zip(streamed, wanted, strict=True))
+
+
+def test_an_image_is_encoded_once_and_an_instruction_once(segmenter, runs):
+    first = segmenter.segment(picture(0), "star")
+    assert runs == ["image_encoder", "text_encoder.concept", "detector"]
+    again = segmenter.segment(picture(0).copy(), " STAR")
+    assert runs[3:] == ["detector"]
+    assert np.array_equal(first.mask_logits, again.mask_logits)
+    segmenter.segment(picture(0), "star", level="simple")
+    assert runs[4:] == ["text_encoder.simple", "detector"]
+    segmenter.segment(picture(0)[::-1], "star")
+    assert runs[6:] == ["image_encoder", "detector"]
+
+
+def test_equal_bytes_of_another_shape_are_another_image(segmenter, runs):
+    segmenter.segment(picture(0, (40, 60)), "star")
+    segmenter.segment(picture(0, (40, 60)).reshape(60, 40, 3), "star")
+    assert runs.count("image_encoder") == 2
+
+
+def test_timings(segmenter):
+    first = segmenter.segment(picture(0), "star").timings_ms
+    assert tuple(first) == STEPS
+    assert all(value > 0 for value in first.values())
+    assert sum(first.values()) - first["total"] <= first["total"]
+    again = segmenter.segment(picture(0), "star").timings_ms
+    assert (again["encode_image"], again["encode_text"]) == (0.0, 0.0)
+    assert min(again[step] for step in ("preprocess", "detect", "postprocess", "total")) > 0
+    scene = segmenter.encode(picture(7)).segment("ring").timings_ms
+    assert (scene["preprocess"], scene["encode_image"]) == (0.0, 0.0)
+    assert scene["encode_text"] > 0
+
+
+def test_caches_are_bounded_and_drop_the_least_recently_used(tiny_bundle, runs):
+    with Segmenter(tiny_bundle.root, threads=1, image_cache=2, instruction_cache=2) as segmenter:
+        for seed in (0, 1, 0, 2):  # 1 is dropped
+            segmenter.segment(picture(seed), "star")
+        assert runs.count("image_encoder") == 3
+        segmenter.segment(picture(0), "star")
+        assert runs.count("image_encoder") == 3
+        segmenter.segment(picture(1), "star")
+        assert runs.count("image_encoder") == 4
+        for text in ("star", "ring", "star", "heart", "star"):
+            segmenter.segment(picture(1), text)
+        assert runs.count("text_encoder.concept") == 3
+        segmenter.segment(picture(1), "ring")
+        assert runs.count("text_encoder.concept") == 4
+
+
+def test_without_caches_everything_runs_each_time(tiny_bundle, runs):
+    with Segmenter(tiny_bundle.root, threads=1, image_cache=0, instruction_cache=0) as segmenter:
+        results = [segmenter.segment(picture(0), "star") for _ in range(2)]
+        assert runs == ["image_encoder", "text_encoder.concept", "detector"] * 2
+        assert same(*results)
+        scene = segmenter.encode(picture(0))
+        scene.segment("star")
+        scene.segment("star")
+        assert runs.count("image_encoder") == 3
+
+
+def test_stream_does_not_fill_the_image_cache(segmenter, runs):
+    segmenter.segment(picture(0), "star")
+    list(segmenter.stream([picture(seed) for seed in range(1, 9)], "star"))
+    segmenter.segment(picture(0), "star")
+    assert runs.count("image_encoder") == 9
+    assert runs.count("text_encoder.concept") == 1
+
+
+def test_stream_checks_at_the_call_and_reads_frame_by_frame(segmenter):
+    with pytest.raises(InstructionError, match="empty"):
+        segmenter.stream([], " ")
+    with pytest.raises(ValueError, match="unknown level 'hard'"):
+        segmenter.stream([], "star", level="hard")
+    read = []
+    frames = (read.append(seed) or picture(seed) for seed in range(5))
+    results = segmenter.stream(frames, "star")
+    assert read == []
+    next(results)
+    assert read == [0]
+
+
+def test_text_encoders_open_when_their_level_is_first_asked(tiny_bundle, monkeypatch):
+    opened = []
+    open_graph = Graphs.open
+
+    def noted(self, name):
+        if name not in self._opened:
+            opened.append(name)
+        return open_graph(self, name)
+
+    monkeypatch.setattr(Graphs, "open", noted)
+    with Segmenter(tiny_bundle.root, threads=1) as segmenter:
+        assert opened == ["image_encoder", "detector"]
+        segmenter.segment(picture(0), "star")
+        segmenter.segment(picture(0), "ring")
+        assert opened == ["image_encoder", "detector", "text_encoder.concept"]
+
+
+def test_eight_threads_give_what_one_gives(segmenter):
+    asked = [
+        (seed, text, level)
+        for seed in range(4)
+        for text in ("star", "the red star left of the ring", "the shape with three corners")
+        for level in ("auto", *LEVELS)
+    ]
+    wanted = {key: segmenter.segment(picture(key[0]), key[1], level=key[2]) for key in asked}
+    with Segmenter(
+        segmenter.info.bundle, threads=1, threshold=0.0, image_cache=2, instruction_cache=3
+    ) as shared:
+        start = threading.Barrier(8)
+
+        def work(worker):
+            start.wait()
+            order = np.random.default_rng(worker).permutation(len(asked))
+            return [
+                (asked[i], shared.segment(picture(asked[i][0]), asked[i][1], level=asked[i][2]))
+                for i in order
+            ]
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pair for answer in pool.map(work, range(8)) for pair in answer]
+    assert len(answers) == 8 * len(asked)
+    assert all(same(result, wanted[key]) for key, result in answers)
+
+
+def test_threads_that_ask_about_one_image_encode_it_once(segmenter, runs):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: segmenter.segment(picture(0), "star"), range(16)))
+    assert runs.count("image_encoder") == 1
+    assert runs.count("text_encoder.concept") == 1
+    assert runs.count("detector") == 16
+
+
+def test_no_graph_runs_in_two_threads_at_once(segmenter, monkeypatch):
+    inside, overlaps = set(), []
+    run = Graphs.run
+
+    def watched(self, name, inputs, wanted):
+        if name in inside:
+            overlaps.append(name)
+        inside.add(name)
+        try:
+            return run(self, name, inputs, wanted)
+        finally:
+            inside.discard(name)
+
+    monkeypatch.setattr(Graphs, "run", watched)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: segmenter.segment(picture(n % 6), f"star {n % 5}"), range(80)))
+    assert overlaps == []
+
+
+def test_info(tiny_bundle, segmenter):
+    info = segmenter.info
+    assert (info.model, info.bundle, info.variant) == ("tiny", tiny_bundle.root, "onnx-fp32")
+    assert (info.device, info.runtime, info.precision, info.image_size) == ("cpu", "onnxruntime", "fp32", 32)
+    assert "chosen by auto" in info.reason
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        info.device = "cuda"
+
+
+def test_closed_segmenter_refuses(tiny_bundle):
+    with Segmenter(tiny_bundle.root, threads=1) as segmenter:
+        scene = segmenter.encode(picture(0))
+        frames = segmenter.stream([picture(0)], "star")
+    segmenter.close()
+    for ask in (
+        lambda: segmenter.segment(picture(0), "star"),
+        lambda: segmenter.encode(picture(0)),
+        lambda: segmenter.stream([], "star"),
+        lambda: scene.segment("star"),
+        lambda: next(frames),
+    ):
+        with pytest.raises(RuntimeUnavailable, match="this Segmenter was closed"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "nope"}, UnknownModel, "unknown model 'nope'"),
+        ({"device": "tpu"}, UnknownDevice, "unknown device 'tpu'"),
+        ({"device": "cuda"}, RuntimeUnavailable, "comes with a later version"),
+        ({"precision": "int8"}, ArtifactError, "no variant for onnxruntime at int8"),
+        ({"runtime": "coreml"}, RuntimeUnavailable, "unknown runtime 'coreml'"),
+        ({"threshold": 1.5}, ValueError, "threshold must be 0 to 1, got 1.5"),
+        ({"threshold": float("nan")}, ValueError, "threshold must be 0 to 1, got nan"),
+        ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        ({"image_cache": -1}, ValueError, "size must be at least 0, got -1"),
+        ({"instruction_cache": -1}, ValueError, "size must be at least 0, got -1"),
+    ],
+)
+def test_wrong_arguments(tiny_bundle, arguments, error, message):
+    with pytest.raises(error, match=message):
+        Segmenter(**{"model": tiny_bundle.root, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("image", "instruction", "options", "error", "message"),
+    [
+        ("/no/such.png", "star", {}, ImageError, "no image at"),
+        (np.full((8, 8, 3), np.nan), "star", {}, ImageError, "NaN"),
+        (np.zeros((0, 8, 3), np.uint8), "star", {}, ImageError, "nothing to segment"),
+        (picture(0), "", {}, InstructionError, "empty"),
+        (picture(0), "word " * 10_000, {}, InstructionError, "at most"),
+        (picture(0), "star", {"level": "hard"}, ValueError, "unknown level"),
+        (picture(0), "star", {"threshold": -0.1}, ValueError, "threshold must be 0 to 1"),
+        (3, "star", {}, TypeError, "an image must be"),
+        (picture(0), 3, {}, TypeError, "must be a string"),
+    ],
+    ids=range(9),
+)
+def test_bad_input_is_refused_and_the_next_call_works(segmenter, image, instruction, options, error, message):
+    with pytest.raises(error, match=message):
+        segmenter.segment(image, instruction, **options)
+    assert len(segmenter.segment(picture(0), "star")) == 4
+
+
+def test_a_damaged_bundle_is_refused_before_a_graph_is_opened(tiny_bundle, tmp_path, monkeypatch):
+    copy = shutil.copytree(tiny_bundle.root, tmp_path / "copy")
+    data = copy / "onnx-fp32" / "text_encoder.complex.data"
+    data.write_bytes(b"\x00" + data.read_bytes()[1:])
+    monkeypatch.setattr(Graphs, "open", lambda *_: pytest.fail("a graph was opened"))
+    with pytest.raises(ArtifactError, match=r"text_encoder\.complex\.data was changed"):
+        Segmenter(copy)
+
+
+def test_graphs_that_do_not_fit_each_other(tiny_bundle, tmp_path):
+    from sam3i_edge.bundle import Bundle, new_bundle
+
+    manifest = tiny_bundle.manifest
+    graphs = manifest.variants["onnx-fp32"].graphs
+    swapped = {**graphs, "detector": graphs["image_encoder"]}
+    variant = manifest.variants["onnx-fp32"].model_copy(update={"graphs": swapped})
+    with new_bundle(tmp_path / "swapped", base=tiny_bundle) as folder:
+        folder.finish(variants={"onnx-fp32": variant})
+    with (
+        Segmenter(Bundle.open(tmp_path / "swapped").root, threads=1) as segmenter,
+        pytest.raises(ArtifactError, match=r"graphs do not fit together: .* wants the inputs pixel_values"),
+    ):
+        segmenter.segment(picture(0), "star")
