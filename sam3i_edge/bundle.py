@@ -305,7 +305,12 @@ def find_bundle(model: str | Path, revision: str | None = None, offline: bool = 
 def _from_hub(name: str, revision: str | None, offline: bool) -> Path:
     import huggingface_hub
     import platformdirs
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
     label = name.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
@@ -314,6 +319,10 @@ def _from_hub(name: str, revision: str | None, offline: bool) -> Path:
         huggingface_hub.snapshot_download(name, revision=revision, local_dir=folder, local_files_only=offline)
     except HFValidationError as error:
         raise UnknownModel(f"unknown model {name!r}: no such folder, and not a Hub id: {error}") from error
+    except GatedRepoError as error:
+        raise ArtifactError(
+            f"the Hub's {name!r} is gated: accept its terms on its page there, then run 'hf auth login'"
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ArtifactError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,8 @@ from sam3i_edge.bundle import Bundle
 from sam3i_edge.devices import Choice
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import Runtime, open_runtime
+
+_log = logging.getLogger(__name__)
 
 
 class Graphs:
@@ -38,10 +42,11 @@ class Graphs:
         """
         self.check_open()
         if name not in self._opened:
-            path = self._paths[name]
+            start = time.perf_counter()
             self._opened[name] = open_runtime(
-                self._choice.runtime, path, self._choice.device, threads=self._threads
+                self._choice.runtime, self._paths[name], self._choice.device, threads=self._threads
             )
+            _log.debug("opened %s in %.0f ms", name, 1e3 * (time.perf_counter() - start))
         return self._opened[name]
 
     def run(

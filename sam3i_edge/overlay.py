@@ -100,7 +100,7 @@ def draw(
         picture = _uint8(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC))
     style = _Style.of(*picture.shape[:2])
     if len(scores):
-        picture = _draw_masks(picture, masks, len(scores), style)
+        _draw_masks(picture, masks, len(scores), style)
         _draw_boxes(picture, boxes * zoom, scores, style)
     else:
         _draw_banner(picture, "nothing found", style)
@@ -151,10 +151,9 @@ def write(picture: NDArray[np.uint8], path: str | Path) -> Path:
 
 def _draw_masks(
     picture: NDArray[np.uint8], masks: Iterable[NDArray[np.bool_]], count: int, style: _Style
-) -> NDArray[np.uint8]:
-    """The picture with everything outside the masks darkened, masks tinted and outlined."""
+) -> None:
+    """Darkens everything outside the masks, tints the masks and outlines them."""
     height, width = picture.shape[:2]
-    bright = picture.copy()
     union = np.zeros((height, width), dtype=np.uint8)
     outlines = []
     number = 0
@@ -168,19 +167,18 @@ def _draw_masks(
         x, y, w, h = cv2.boundingRect(full)
         part = (slice(y, y + h), slice(x, x + w))
         inside = full[part] > 0
-        tinted = bright[part].astype(np.uint16) * 11 + np.array(color, dtype=np.uint16) * 9
-        bright[part][inside] = (tinted[inside] // 20).astype(np.uint8)
+        tinted = picture[part].astype(np.uint16) * 11 + np.array(color, dtype=np.uint16) * 9
+        picture[part][inside] = (tinted[inside] // 20).astype(np.uint8)
         union[part] |= full[part]
         # A thick outline would hide a small object.
         outlines.append((contours, color, max(1, min(style.line, min(w, h) // 12))))
     if number != count:
         raise ValueError(f"{count} scores, but {number} masks")
     dark = union == 0
-    bright[dark] = (bright[dark].astype(np.uint16) * 11 // 20).astype(np.uint8)
+    picture[dark] = (picture[dark].astype(np.uint16) * 11 // 20).astype(np.uint8)
     for contours, color, line in reversed(outlines):
-        cv2.drawContours(bright, contours, -1, (0, 0, 0), line + 2, cv2.LINE_AA)
-        cv2.drawContours(bright, contours, -1, color, line, cv2.LINE_AA)
-    return bright
+        cv2.drawContours(picture, contours, -1, (0, 0, 0), line + 2, cv2.LINE_AA)
+        cv2.drawContours(picture, contours, -1, color, line, cv2.LINE_AA)
 
 
 def _draw_boxes(

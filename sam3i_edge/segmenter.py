@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from sam3i_edge.postprocess import select
 from sam3i_edge.preprocess import ImageSource, load_image, to_pixel_values
 from sam3i_edge.result import Result
 from sam3i_edge.tokenizer import check_instruction
+
+_log = logging.getLogger(__name__)
 
 _FEATURES = ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token")
 
@@ -169,6 +172,7 @@ class Segmenter:
         self._bundle = Bundle.open(find_bundle(model))
         manifest = self._bundle.manifest
         self._choice = choose(self._bundle, device, precision, runtime)
+        _log.debug("%s %s: %s", manifest.name, self._choice.variant, self._choice.reason)
         self._threshold = manifest.thresholds.score if threshold is None else threshold
         self._tokenizer = self._bundle.tokenizer()
         self._graphs = Graphs(self._bundle, self._choice, threads)

@@ -416,3 +416,14 @@ def test_hub_that_does_not_answer(monkeypatch, kind):
     _hub(monkeypatch, download)
     with pytest.raises(ArtifactError, match=r"no folder 'org/model', and the Hub did not give .*: no route$"):
         find_bundle("org/model")
+
+
+def test_gated_hub_bundle_says_what_to_do(monkeypatch):
+    from huggingface_hub.errors import GatedRepoError
+
+    def download(*_, **__):
+        raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants a server's response
+
+    _hub(monkeypatch, download)
+    with pytest.raises(ArtifactError, match="'org/model' is gated: accept its terms"):
+        find_bundle("org/model")

@@ -52,7 +52,7 @@ def test_lazy_names_load_what_they_need():
 
 
 def test_command_line_starts_without_frameworks():
-    heavy = ("torch", "onnxruntime", "cv2", "numpy", "pydantic")
+    heavy = ("torch", "onnxruntime", "cv2", "numpy", "tokenizers")
     statement = "from sam3i_edge.cli.app import main\nassert main(['segment', '--help']) == 0\nprint()"
     assert _loaded_after(statement, heavy).splitlines()[-1] == "[]"
 

@@ -58,9 +58,21 @@ def test_the_score_is_drawn():
     assert (one != other).any()
 
 
+def test_boxes_follow_an_enlarged_image():
+    image, masks, boxes, scores = _scene(96, 160, 1)
+    picture = draw(image, masks, boxes, scores, title="")
+    x0, y0, x1, y1 = (boxes[0] * 3).astype(int)
+    assert picture.shape[1] == 480
+    for x, y in ((x0, y1), (x1, y0), (x1, y1)):  # corners; the label covers the fourth
+        assert _near(picture[y - 1 : y + 2, x - 1 : x + 2], PALETTE[0]).any()
+    inside = picture[(y0 + y1) // 2, (x0 + x1) // 2].astype(int)
+    np.testing.assert_allclose(inside, (140 * 11 + np.array(PALETTE[0]) * 9) / 20, atol=2)
+
+
 def test_without_instances_it_says_so():
     image, masks, boxes, scores = _scene(480, 640, 0)
     picture = draw(image, masks, boxes, scores, title="the purple heart")
+    assert (image == 140).all()
     band = picture[220:260]
     assert band.max() > 200  # text
     assert _near(band, overlay._BACKDROP).mean() > 0.5

@@ -304,8 +304,8 @@ def test_save_refuses(tmp_path):
         result.save(tmp_path / "out.png")
     with pytest.raises(ValueError, match=r"40 x 30 pixels, this one has 30 x 40"):
         result.save(tmp_path / "out.png", image=np.zeros((40, 30, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"must end in \.png"):
-        result.save(tmp_path / "out.gif", image=np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"must end in \.png"):  # before the image is read and drawn on
+        result.save(tmp_path / "out.gif", image=tmp_path / "missing.png")
     with pytest.raises(ImageError, match="no image at"):
         result.save(tmp_path / "out.png", image=tmp_path / "missing.png")
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
-from sam3i_edge.data.scenes import DrawnScene, draw_scene
+from sam3i_edge.data.palette import COLORS, FILLS
+from sam3i_edge.data.scenes import SIZES, DrawnScene, draw_scene
+from sam3i_edge.data.shapes import SHAPES
 from sam3i_edge.levels import LEVELS, Level
 
 T = TypeVar("T")
@@ -50,6 +52,9 @@ class Batch:
         level: int64 [P], index into `LEVELS` of each instruction's own level.
         image_index: int64 [P], the image of each.
         mask_index: int64 [R], ascending: the pairs for which masks are computed and paid for.
+        object_image: int64 [O], the image of each object.
+        object_attributes: int64 [O, 4], index of its shape, colour, size and fill in `SHAPES`, `COLORS`,
+            `SIZES` and `FILLS`; -1 where they are not known.
         object_boxes: float32 [O, 4], cxcywh of the visible part in 0..1.
         object_masks: uint8 [O, M, M], the covered share of each cell times 255.
         target_pair: int64 [T], ascending: the pair of each target.
@@ -63,6 +68,8 @@ class Batch:
     level: Tensor
     image_index: Tensor
     mask_index: Tensor
+    object_image: Tensor
+    object_attributes: Tensor
     object_boxes: Tensor
     object_masks: Tensor
     target_pair: Tensor
@@ -200,12 +207,14 @@ class Sample:
         image: uint8 [H, W, 3] RGB.
         masks: bool [N, H, W], the visible part of every object; none empty.
         boxes: float32 [N, 4], cxcywh in 0..1.
+        attributes: int64 [N, 4], as in `Batch.object_attributes`.
         instructions: what is asked, with targets as rows of `masks`.
     """
 
     image: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     boxes: NDArray[np.float32]
+    attributes: NDArray[np.int64]
     instructions: tuple[Instruction, ...]
 
 
@@ -213,8 +222,16 @@ def _from_scene(scene: DrawnScene, instructions: tuple[Instruction, ...]) -> Sam
     height, width = scene.image.shape[:2]
     corners = np.array([o.box for o in scene.objects], np.float32).reshape(-1, 4)
     corners /= np.array([width, height, width, height], np.float32)
+    attributes = [
+        (SHAPES.index(o.shape), COLORS.index(o.color), SIZES.index(o.size), FILLS.index(o.fill))
+        for o in scene.objects
+    ]
     return Sample(
-        image=scene.image, masks=scene.masks, boxes=centre_boxes(corners), instructions=instructions
+        image=scene.image,
+        masks=scene.masks,
+        boxes=centre_boxes(corners),
+        attributes=np.array(attributes, np.int64).reshape(-1, 4),
+        instructions=instructions,
     )
 
 
@@ -270,6 +287,8 @@ def assemble(
         level=torch.tensor([LEVELS.index(instruction.level) for _, instruction in asked]),
         image_index=torch.tensor([i for i, _ in asked]),
         mask_index=torch.from_numpy(np.concatenate(shown)),
+        object_image=torch.tensor([i for i, s in enumerate(samples) for _ in s.masks], dtype=torch.int64),
+        object_attributes=torch.from_numpy(np.concatenate([s.attributes for s in samples])),
         object_boxes=torch.from_numpy(np.concatenate([s.boxes for s in samples])),
         object_masks=torch.from_numpy(np.stack(masks))
         if masks

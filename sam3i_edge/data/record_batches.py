@@ -124,7 +124,13 @@ class RecordBatches(Dataset[Batch]):
             )
         image = _read_image(self.folder / IMAGES / name, asked[0].record)
         stack = np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), np.bool_)
-        return Sample(image=image, masks=stack, boxes=mask_boxes(stack), instructions=tuple(instructions))
+        return Sample(
+            image=image,
+            masks=stack,
+            boxes=mask_boxes(stack),
+            attributes=np.full((len(stack), 4), -1, np.int64),
+            instructions=tuple(instructions),
+        )
 
 
 def _questions(record: Record) -> list[_Question]:

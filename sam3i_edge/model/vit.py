@@ -108,9 +108,7 @@ class PyramidLevel(nn.Module):
     def __init__(self, width: int, d_model: int, factor: int) -> None:
         super().__init__()
         widths = [width // 2**i for i in range({4: 3, 2: 2, 1: 1}[factor])]
-        self.deconv = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairwise(widths)
-        )
+        self.deconv = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.conv1 = nn.Conv2d(widths[-1], d_model, 1)
         self.conv2 = nn.Conv2d(d_model, d_model, 3, padding=1)
 

@@ -42,6 +42,7 @@ class Checkpoint:
         stage: index into the config's stages; equal to their number when the run is finished.
         step: steps done of that stage.
         model: the model's state.
+        heads: that of the attribute heads.
         average: averaged weights and their number of updates; empty at the start of a stage.
         optimizer: the optimiser's state; empty at the start of a stage.
         sums: loss terms added up since the last line of metrics; "count" and "seconds" of their steps.
@@ -50,6 +51,7 @@ class Checkpoint:
     stage: int
     step: int
     model: dict[str, Tensor]
+    heads: dict[str, Tensor]
     average: dict[str, Any]
     optimizer: dict[str, Any]
     sums: dict[str, float]

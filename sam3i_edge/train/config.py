@@ -12,18 +12,20 @@ from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
 
-Group = Literal["base", "simple", "bridge", "complex"]
-StageName = Literal["base", "1", "2", "3"]
+Group = Literal["image", "base", "simple", "bridge", "complex"]
+StageName = Literal["image", "base", "1", "2", "3"]
 
-STAGES: tuple[StageName, ...] = ("base", "1", "2", "3")
+STAGES: tuple[StageName, ...] = ("image", "base", "1", "2", "3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
     """One stage of the curriculum.
 
-    On entry stage "1" starts the adapted mask embedders from the base model's, and stage "2" the complex path
-    from the simple one, as the official initialisation does.
+    Stage "image" teaches the image encoder what objects look like, without a word: see `AttributeHeads`.
+    "base" trains the model without adapters. "1", "2" and "3" are SAM3-I's: simple, complex, both. On entry,
+    "1" starts the adapted mask embedders from the base model's, and "2" the complex path from the simple one,
+    as the official initialisation does.
 
     Attributes:
         name: which stage.
@@ -31,7 +33,8 @@ class StageConfig:
         lr: highest learning rate; it rises linearly over `warmup` steps and falls to 0 on a cosine.
         warmup: steps.
         route: "unadapted" sends every instruction through the concept path, "adapted" each through its own.
-        trainable: the parameters that learn; all others are frozen, with their batch statistics.
+        trainable: the parameters that learn, "image" being those of the image encoder alone; all others are
+            frozen, with their batch statistics.
         level_weights: relative frequency of the instructions' levels.
         none_share: share of the instructions of drawn scenes that match nothing.
     """
@@ -51,12 +54,16 @@ class StageConfig:
         if self.none_share >= 1:
             raise ValueError(f"none_share must be below 1, got {self.none_share}")
         if not self.trainable:
-            raise ValueError("trainable must name at least one of base, simple, bridge, complex")
+            raise ValueError("trainable must name at least one of image, base, simple, bridge, complex")
+        if (self.name == "image") != ("image" in self.trainable) or ("image" in self.trainable[1:]):
+            raise ValueError(
+                f"stage 'image' trains [\"image\"] and no other does, got {list(self.trainable)}"
+            )
         if not set(self.level_weights) <= set(LEVELS) or sum(self.level_weights.values()) <= 0:
             raise ValueError(
                 f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(self.level_weights)}"
             )
-        if self.route == "unadapted" and self.trainable != ("base",):
+        if self.route == "unadapted" and self.trainable not in (("base",), ("image",)):
             raise ValueError(
                 "route 'unadapted' trains the base alone: set trainable to [\"base\"], or route to 'adapted'"
             )
@@ -117,10 +124,12 @@ class TrainConfig:
             raise ValueError(
                 f"stages must be some of {', '.join(STAGES)}, in that order and once each, got {names}"
             )
-        if names[0] != "base" and not self.start:
+        if names[0] not in ("image", "base") and not self.start:
             raise ValueError(
                 f"stage {names[0]!r} needs trained weights: name their folder in start, or begin with base"
             )
+        if "image" in names and (self.data or not self.losses.attributes):
+            raise ValueError("stage 'image' needs drawn scenes (no data) and losses.attributes above 0")
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `json.dump`."""
@@ -188,6 +197,15 @@ def _at_least_zero(config: object, *names: str) -> None:
 # objects, and the adapters of a frozen one are too small to teach it that.
 NANO = TrainConfig(
     stages=(
+        StageConfig(
+            name="image",
+            steps=1_500,
+            lr=1.5e-3,
+            warmup=50,
+            route="unadapted",
+            trainable=("image",),
+            level_weights={"concept": 1.0},
+        ),
         StageConfig(
             name="base",
             steps=14_000,

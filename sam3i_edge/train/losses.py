@@ -29,7 +29,8 @@ class LossWeights:
         classification: query scores, every layer. box_l1, box_giou: matched boxes, every layer.
         presence: whether anything matches the instruction, every layer.
         mask_bce, mask_dice: matched masks, last layer. semantic_bce, semantic_dice: the union mask.
-        token_bce, token_dice: the union mask on the 1x grid, every pair, from the image tokens themselves.
+        grounding: which of the image's objects an instruction means, from the image tokens themselves.
+        attributes: shape, colour, size and fill of every object, from the image features: `AttributeHeads`.
         class_form: "focal" is `BCE |p - t|^2` with t = 1 on matched queries, weighted 0.75 there and 0.25 on
             the others, over the number of targets; "iabce" is SAM3's (see `iou_aware_classification`).
         presence_scale: factor inside the presence term (SAM3's focal form with alpha 0.5, gamma 0 halves it).
@@ -46,8 +47,8 @@ class LossWeights:
     mask_dice: float = 5.0
     semantic_bce: float = 2.0
     semantic_dice: float = 2.0
-    token_bce: float = 2.0
-    token_dice: float = 2.0
+    grounding: float = 5.0
+    attributes: float = 1.0
     class_form: Literal["focal", "iabce"] = "focal"
     presence_scale: float = 1.0
     mask_alpha: float = -1.0
@@ -65,8 +66,8 @@ SAM3_LOSSES = LossWeights(
     mask_dice=10.0,
     semantic_bce=20.0,
     semantic_dice=30.0,
-    token_bce=0.0,
-    token_dice=0.0,
+    grounding=0.0,
+    attributes=0.0,
     class_form="iabce",
     presence_scale=0.5,
     mask_alpha=0.25,
@@ -114,7 +115,7 @@ def segmentation_loss(
         overlap = box_iou(found.detach(), wanted)[0]
         terms["classification"] = iou_aware_classification(logits, matches, overlap, here)
     terms |= _mask_terms(prediction, batch, matches, weights) | _semantic_terms(prediction, batch, weights)
-    terms |= _token_terms(prediction, batch)
+    terms["grounding"] = grounding(prediction.token_logits.float(), batch)
     total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
@@ -207,14 +208,24 @@ def _semantic_terms(prediction: Prediction, batch: Batch, weights: LossWeights) 
     }
 
 
-def _token_terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-    logits = prediction.token_logits.float()
-    pairs, tokens = logits.shape
-    grid = math.isqrt(tokens)
-    union = batch.union_masks(torch.arange(pairs, device=logits.device))
-    target = F.adaptive_avg_pool2d(union[:, None], grid)[:, 0]
-    logits = logits.view(pairs, grid, grid)
-    return {
-        "token_bce": pixel_bce(logits, target, -1.0, 0.0).mean(),
-        "token_dice": pixel_dice(logits, target).mean(),
-    }
+def grounding(token_logits: Tensor, batch: Batch) -> Tensor:
+    """Mean BCE over every pair and every object of its image: is this object meant?
+
+    An object's logit is the mean of its image tokens' logits, weighted by the share of the cell that it
+    covers. Half of the objects are wrong ones, so only the words can lower it; the other terms are mostly
+    about finding objects, and drown the words' gradient while those are not understood.
+
+    Args:
+        token_logits: [P, N] float32, rows of the 1x grid in reading order.
+        batch: the objects and which of them are targets.
+
+    Returns:
+        float32 []; about ln 2 for a model that does not read.
+    """
+    grid = math.isqrt(token_logits.shape[1])
+    share = F.adaptive_avg_pool2d(batch.object_masks[:, None].float(), grid).flatten(1)  # [O, N]
+    logits = token_logits @ (share / share.sum(1, keepdim=True).clamp(min=1e-6)).T  # [P, O]
+    meant = torch.zeros_like(logits)
+    meant[batch.target_pair, batch.target_object] = 1.0
+    same_image = batch.image_index[:, None] == batch.object_image[None]
+    return F.binary_cross_entropy_with_logits(logits[same_image], meant[same_image])

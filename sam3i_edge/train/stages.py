@@ -41,12 +41,13 @@ def freeze(model: SAM3I, stage: StageConfig) -> dict[str, nn.Parameter]:
     """
     groups = {group_of(name) for name, _ in model.named_parameters()}
     for group in stage.trainable:
-        if group not in groups:
+        if group not in groups | {"image"}:
             raise TrainingError(
                 f"stage {stage.name!r} trains {group!r}, but the model has only {', '.join(groups)}"
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(group_of(name) in stage.trainable)
+        image = "image" in stage.trainable and name.startswith("image_encoder.")
+        parameter.requires_grad_(image or group_of(name) in stage.trainable)
     model.eval()
     for module in model.modules():
         learns = [parameter.requires_grad for parameter in module.parameters()]

@@ -21,8 +21,7 @@ from sam3i_edge.train import stages
 from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights
 from sam3i_edge.train.config import StageConfig, TrainConfig
 from sam3i_edge.train.interruption import stop_on_signal
-from sam3i_edge.train.losses import segmentation_loss
-from sam3i_edge.train.validation import validate
+from sam3i_edge.train.objective import Objective
 
 # Streams of batches: one a stage, and one for validation that no stage comes near.
 _VALIDATION_STREAM = 1_000
@@ -122,6 +121,7 @@ class _Run:
         torch.manual_seed(config.seed)
         # Channels last: convolutions take 25 % less time on a CPU.
         self.model = SAM3I(MODELS[config.model]).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = Objective(self.model, config.losses, device)
         self.stage, self.step = 0, 0
         self.sums: dict[str, float] = {}
         self.held_out: list[Batch] = []
@@ -131,6 +131,7 @@ class _Run:
         if checkpoint is not None:
             self.stage, self.step, self.sums = checkpoint.stage, checkpoint.step, dict(checkpoint.sums)
             self.model.load_state_dict(checkpoint.model)
+            self.objective.heads.load_state_dict(checkpoint.heads)
         elif self.config.start:
             load_weights(self.model, Path(self.config.start))
         if self.stage < len(self.config.stages):
@@ -154,7 +155,8 @@ class _Run:
     def _open_stage(self, checkpoint: Checkpoint | None) -> None:
         if self.step == 0:
             stages.enter(self.model, self.current)
-        self.parameters = stages.freeze(self.model, self.current)
+        learns = stages.freeze(self.model, self.current)
+        self.parameters = learns | self.objective.parameters(self.current)
         self.average = stages.Average(self.model, self.config.ema_decay)
         self.optimizer = stages.optimizer(self.parameters, self.config.weight_decay)
         if checkpoint is not None and checkpoint.step:
@@ -199,7 +201,13 @@ class _Run:
         self.stage, self.step, self.sums = self.stage + 1, 0, {}
         self.folder.save(
             Checkpoint(
-                stage=self.stage, step=0, model=self.model.state_dict(), average={}, optimizer={}, sums={}
+                stage=self.stage,
+                step=0,
+                model=self.model.state_dict(),
+                heads=self.objective.heads.state_dict(),
+                average={},
+                optimizer={},
+                sums={},
             )
         )
         if self.stage < len(self.config.stages):
@@ -207,14 +215,16 @@ class _Run:
 
     def _batches(self, stream: int) -> SceneBatches | RecordBatches:
         config, sizes = self.config, self.model.config
+        held_out = stream == _VALIDATION_STREAM
+        # Stage "image" reads no instruction.
+        wordless = self.current.name == "image" and not held_out
         shape = BatchShape(
             images=config.images,
-            instructions=config.instructions,
-            mask_instructions=config.mask_instructions,
+            instructions=1 if wordless else config.instructions,
+            mask_instructions=1 if wordless else config.mask_instructions,
             image_size=sizes.image_size,
             mask_size=sizes.mask_size,
         )
-        held_out = stream == _VALIDATION_STREAM
         # The same scenes and instructions in every stage, so that their figures compare.
         levels = dict.fromkeys(LEVELS, 1.0) if held_out else self.current.level_weights
         if config.data:
@@ -244,12 +254,7 @@ class _Run:
         torch.manual_seed((self.config.seed * 16 + self.stage) * 10_000_000 + step + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = stages.learning_rate(stage, step)
-        level, ids = (
-            (batch.level, batch.input_ids) if stage.route == "adapted" else (None, _trim(batch.input_ids))
-        )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            prediction = self.model(batch.pixel_values, ids, level, batch.image_index, batch.mask_index)
-        loss, terms = segmentation_loss(prediction, batch, self.config.losses)
+        loss, terms = self.objective.loss(batch, stage)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
@@ -285,7 +290,7 @@ class _Run:
     def _validate(self) -> None:
         began = time.perf_counter()
         self.average.swap(self.model)
-        figures = validate(self.model, self.held_out, adapted=self.current.route == "adapted")
+        figures = self.objective.validate(self.held_out, self.current)
         self.average.swap(self.model)
         stages.freeze(self.model, self.current)
         seconds = round(time.perf_counter() - began, 2)
@@ -300,6 +305,7 @@ class _Run:
                 stage=self.stage,
                 step=self.step,
                 model=self.model.state_dict(),
+                heads=self.objective.heads.state_dict(),
                 average=self.average.state(),
                 optimizer=self.optimizer.state_dict(),
                 sums=self.sums,
@@ -320,11 +326,6 @@ class _Run:
                 values=values or {},
             )
         )
-
-
-def _trim(input_ids: torch.Tensor) -> torch.Tensor:
-    """Without the slots that are padding in every row: exact on the unadapted path, whose text is causal."""
-    return input_ids[:, : int((input_ids != 0).any(0).nonzero().max()) + 1]
 
 
 def _device(name: str) -> torch.device:

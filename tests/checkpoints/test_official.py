@@ -85,7 +85,10 @@ def test_both_layouts_give_the_same_base() -> None:
 
 
 def test_unknown_keys_are_listed() -> None:
-    state = {"backbone.vision_backbone.trunk.blocks.0.attn.rel_pos": torch.zeros(1), "head.weight": torch.zeros(1)}
+    state = {
+        "backbone.vision_backbone.trunk.blocks.0.attn.rel_pos": torch.zeros(1),
+        "head.weight": torch.zeros(1),
+    }
     with pytest.raises(ArtifactError, match=r"2 checkpoint keys .*rel_pos, head\.weight"):
         convert_keys(state)
 

@@ -19,6 +19,7 @@ from sam3i_edge.data.dataset import (
     shrink_mask,
 )
 from sam3i_edge.data.instructions import Instruction
+from sam3i_edge.data.palette import COLORS
 from sam3i_edge.preprocess import to_pixel_values
 
 ALL = {"concept": 1.0, "simple": 1.0, "complex": 1.0}
@@ -94,6 +95,21 @@ def test_targets_are_those_of_the_instruction():
         assert rows.max() == pytest.approx(float(high[1]) - 0.5, abs=0.51)
 
 
+def test_attributes_are_those_that_the_words_name():
+    data = scenes(level_weights={"concept": 1.0})
+    told = 0
+    for number in range(6):
+        batch = data[number]
+        for pair, target in zip(batch.target_pair.tolist(), batch.target_object.tolist(), strict=True):
+            words = batch.texts[pair].lower().split()
+            assert batch.object_image[target] == batch.image_index[pair]
+            named = [color for color in COLORS if color in words]
+            if len(named) == 1:
+                assert COLORS[batch.object_attributes[target, 1]] == named[0]
+                told += 1
+    assert told > 10
+
+
 def test_frequencies():
     weights = {"concept": 0.2, "complex": 0.8}
     data = scenes(replace(SHAPE, instructions=6), level_weights=weights, none_share=0.3)
@@ -134,7 +150,10 @@ def sample(height=90, width=130, count=3):
         Instruction("the first two", "simple", "subset", (0, 1)),
         Instruction("a cat", "concept", "none", ()),
     )
-    return Sample(image=image, masks=masks, boxes=mask_boxes(masks), instructions=asked)
+    attributes = np.arange(4 * count).reshape(count, 4)
+    return Sample(
+        image=image, masks=masks, boxes=mask_boxes(masks), attributes=attributes, instructions=asked
+    )
 
 
 def test_assembling_by_hand():
@@ -143,6 +162,8 @@ def test_assembling_by_hand():
     assert batch.target_pair.tolist() == [0, 0, 2, 2]
     assert batch.target_object.tolist() == [0, 1, 3, 4]
     assert batch.level.tolist() == [1, 0, 1, 0]
+    assert batch.object_image.tolist() == [0, 0, 0, 1, 1, 1]
+    assert batch.object_attributes[4].tolist() == [4, 5, 6, 7]
     torch.testing.assert_close(batch.target_boxes[1], torch.tensor([65 / 130, 25 / 90, 30 / 130, 30 / 90]))
     union = batch.union_masks(torch.tensor([2, 1]))
     area = 2 * 30 * 30 / (90 * 130)
@@ -164,6 +185,7 @@ def test_an_image_without_objects():
     shape = BatchShape(images=1, instructions=2, mask_instructions=2, image_size=32, mask_size=10)
     case = sample(count=0)
     empty = replace(case, boxes=np.zeros((0, 4), np.float32), instructions=case.instructions[1:])
+    assert len(empty.attributes) == 0
     batch = assemble([empty], shape, encode, np.random.default_rng(0), augment=False)
     assert batch.object_masks.shape == (0, 10, 10)
     assert batch.mask_index.tolist() == [0]

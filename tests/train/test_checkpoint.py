@@ -18,6 +18,7 @@ def checkpoint(stage=0, step=3):
         stage=stage,
         step=step,
         model={"a": torch.arange(3.0)},
+        heads={},
         average={"updates": 3, "values": {"a": torch.ones(3)}},
         optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
         sums={"loss": 1.5, "count": 1.0, "seconds": 0.5},

@@ -51,15 +51,23 @@ def change(path, value):
         (["losses"], [], r"losses must be a JSON object, got \[\]"),
         (["stages"], {}, "stages must be a list"),
         (["stages"], [], r"stages must be some of .* got \[\]"),
-        (["stages", 1, "name"], "4", r"stages\[1\].name must be one of 'base', '1', '2', '3'"),
-        (["stages", 1, "name"], "base", "in that order and once each"),
-        (["stages", 1, "steps"], -1, r"stages\[1\]: steps must be above 0, got -1"),
-        (["stages", 1, "trainable"], ["mask"], r"stages\[1\].trainable\[0\] must be one of"),
-        (["stages", 1, "trainable"], [], r"stages\[1\]: trainable must name"),
-        (["stages", 1, "level_weights"], {"simpl": 1}, r"stages\[1\].level_weights key must be one of"),
-        (["stages", 1, "level_weights"], {"simple": "1"}, r"stages\[1\].level_weights.simple must be float"),
-        (["stages", 1, "level_weights"], {}, r"stages\[1\]: level_weights must weigh"),
-        (["stages", 1, "route"], "unadapted", r"stages\[1\]: route 'unadapted' trains the base alone"),
+        (["stages", 2, "name"], "4", r"stages\[2\].name must be one of 'image', 'base', '1', '2', '3'"),
+        (["stages", 2, "name"], "base", "in that order and once each"),
+        (
+            ["stages", 0, "trainable"],
+            ["base"],
+            r"stages\[0\]: stage 'image' trains \[\"image\"\] and no other",
+        ),
+        (["stages", 2, "trainable"], ["simple", "image"], r"stages\[2\]: stage 'image' trains"),
+        (["losses", "attributes"], 0, "stage 'image' needs drawn scenes"),
+        (["data"], "folder", "stage 'image' needs drawn scenes"),
+        (["stages", 2, "steps"], -1, r"stages\[2\]: steps must be above 0, got -1"),
+        (["stages", 2, "trainable"], ["mask"], r"stages\[2\].trainable\[0\] must be one of"),
+        (["stages", 2, "trainable"], [], r"stages\[2\]: trainable must name"),
+        (["stages", 2, "level_weights"], {"simpl": 1}, r"stages\[2\].level_weights key must be one of"),
+        (["stages", 2, "level_weights"], {"simple": "1"}, r"stages\[2\].level_weights.simple must be float"),
+        (["stages", 2, "level_weights"], {}, r"stages\[2\]: level_weights must weigh"),
+        (["stages", 2, "route"], "unadapted", r"stages\[2\]: route 'unadapted' trains the base alone"),
         (["stages", 0, "none_share"], 1.0, r"stages\[0\]: none_share must be below 1"),
     ],
 )
@@ -77,14 +85,14 @@ def test_a_missing_field_is_named():
 
 def test_adapters_need_a_base():
     values = plain(NANO)
-    del values["stages"][0]
+    del values["stages"][:2]
     with pytest.raises(TrainingError, match="stage '1' needs trained weights"):
         TrainConfig.from_json(values)
     assert TrainConfig.from_json({**values, "start": "weights"}).start == "weights"
 
 
 def test_difference_names_the_first_field_that_differs():
-    stages = (*NANO.stages[:2], replace(NANO.stages[2], lr=1e-3), NANO.stages[3])
+    stages = (*NANO.stages[:2], replace(NANO.stages[2], lr=1e-3), *NANO.stages[3:])
     assert NANO.difference(replace(NANO, stages=stages)) == "stages[2].lr: 0.0008 against 0.001"
     assert NANO.difference(replace(NANO, seed=1)) == "seed: 0 against 1"
 
@@ -107,5 +115,6 @@ def test_presets_by_name():
 
 
 def test_the_curriculum_keeps_the_base_frozen_after_its_stage():
-    assert NANO.stages[0].trainable == ("base",)
-    assert all("base" not in stage.trainable for stage in NANO.stages[1:])
+    assert [stage.name for stage in NANO.stages] == ["image", "base", "1", "2", "3"]
+    assert NANO.stages[1].trainable == ("base",)
+    assert all("base" not in stage.trainable for stage in NANO.stages[2:])

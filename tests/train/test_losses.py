@@ -14,6 +14,7 @@ from sam3i_edge.train.losses import (
     SAM3_LOSSES,
     LossWeights,
     focal_classification,
+    grounding,
     iou_aware_classification,
     pixel_bce,
     pixel_dice,
@@ -33,6 +34,8 @@ def batch_of(target_pair, target_object, boxes, masks, pairs, mask_index):
         level=torch.zeros(pairs, dtype=torch.int64),
         image_index=torch.zeros(pairs, dtype=torch.int64),
         mask_index=torch.tensor(mask_index, dtype=torch.int64),
+        object_image=torch.zeros(len(masks), dtype=torch.int64),
+        object_attributes=torch.full((len(masks), 4), -1),
         object_boxes=torch.tensor(boxes).view(-1, 4),
         object_masks=masks,
         target_pair=torch.tensor(target_pair, dtype=torch.int64),
@@ -89,8 +92,7 @@ def test_one_target_by_hand():
         "mask_dice": 1 - (2 * 0.5 + 1) / (2 + 1 + 1),
         "semantic_bce": (-math.log(s) - 3 * math.log(1 - s)) / 4,
         "semantic_dice": 1 - (2 * s + 1) / (4 * s + 1 + 1),
-        "token_bce": -(0.25 * math.log(1 - s) + 0.75 * math.log(s)),  # a quarter of the one token is covered
-        "token_dice": 1 - (2 * (1 - s) * 0.25 + 1) / ((1 - s) + 0.25 + 1),
+        "grounding": -math.log(1 - s),
     }
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(wanted, rel=1e-4)
     weights = LossWeights()
@@ -149,16 +151,23 @@ def test_nothing_to_find_anywhere(weights):
         assert torch.isfinite(tensor.grad).all()
 
 
-def test_image_tokens_learn_the_union_on_their_own_grid():
-    prediction, batch = random_case()
-    target = torch.zeros(3, 3, 3)
-    for pair, target_object in zip(batch.target_pair.tolist(), batch.target_object.tolist(), strict=True):
-        target[pair] += batch.object_masks[target_object].float().div(255).view(3, 2, 3, 2).mean((1, 3))
-    single = replace(batch, target_pair=batch.target_pair[1:], target_object=batch.target_object[1:])
-    target[0] -= batch.object_masks[1].float().div(255).view(3, 2, 3, 2).mean((1, 3))
-    _, terms = segmentation_loss(prediction, single, LossWeights())
-    expected = functional.binary_cross_entropy_with_logits(prediction.token_logits, target.flatten(1))
-    torch.testing.assert_close(terms["token_bce"], expected.detach())
+def test_grounding_asks_every_pair_about_every_object_of_its_image():
+    _, batch = random_case(size=4)
+    masks = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    masks[0, :2] = 255  # the upper two tokens of four
+    masks[1, :2, :2], masks[1, :2, 2:] = 255, 85  # upper left, and a third of upper right
+    masks[2, 2:] = 255
+    batch = replace(
+        batch,
+        object_masks=masks,
+        object_image=torch.tensor([0, 0, 1]),
+        image_index=torch.tensor([0, 0, 1]),
+    )
+    logits = torch.tensor([[2.0, -2.0, 50.0, 50.0], [0.0, 4.0, 50.0, 50.0], [50.0, 50.0, 1.0, 3.0]])
+    # Pair 0 means objects 0 and 1, pair 1 none of them, pair 2 object 2.
+    seen = [(0.0, 1), (0.75 * 2 - 0.25 * 2, 1), (2.0, 0), (0.25 * 4, 0), (2.0, 1)]
+    wanted = sum(math.log(1 + math.exp(-x if meant else x)) for x, meant in seen) / len(seen)
+    assert float(grounding(logits, batch)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_gradients_of_the_forms():

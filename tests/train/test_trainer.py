@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 
 import sam3i_edge
 from sam3i_edge.data.annotations import write_scenes
@@ -76,17 +77,28 @@ def test_a_run_tells_and_writes_what_it_did(whole, tiny_run):
     assert [(r["stage"], r["step"]) for r in rows if "loss" in r] == [
         (s.name, n) for s in tiny_run.stages for n in (2, 4)
     ]
-    assert set(stages) == {"base", "1", "2", "3"}
-    assert {key for r in rows if "validation" in r for key in r["validation"]} >= {"presence", "concept"}
+    assert set(stages) == {"image", "base", "1", "2", "3"}
+    figures = {r["stage"]: set(r["validation"]) for r in rows if "validation" in r}
+    assert figures["image"] == {"shape", "color", "size", "fill"}
+    assert {"presence", "concept"} <= figures["base"]
+    assert {r["stage"] for r in rows if "attributes" in r} == {"image", "base"}
+    assert {r["stage"] for r in rows if "grounding" in r} == {"base", "1", "2", "3"}
 
 
-def test_each_stage_changes_its_own_weights_alone(whole):
+def test_each_stage_changes_its_own_weights_alone(whole, tiny_run, tiny_model):
     _, stages, _ = whole
     changed = {
         stage: [name for name in FILES if stages[stage][name] != stages[before][name]]
         for before, stage in (("base", "1"), ("1", "2"), ("2", "3"))
     }
     assert changed == {"1": ["simple"], "2": ["complex"], "3": ["simple", "complex"]}
+    image, base = (load(stages[stage]["base"]) for stage in ("image", "base"))
+    torch.manual_seed(tiny_run.seed)
+    start = SAM3I(tiny_model).state_dict()
+    assert {name.split(".")[0] for name in image if not torch.equal(image[name], start[name])} == {
+        "image_encoder"
+    }
+    assert not torch.equal(image["text_encoder.projection.bias"], base["text_encoder.projection.bias"])
 
 
 def test_concept_answers_are_the_same_bits_before_and_after_the_adapters(whole, tmp_path, tiny_model, encode):
@@ -166,7 +178,7 @@ def test_a_signal_pauses_at_a_checkpoint(whole, tmp_path, tiny_run, encode, numb
     assert watch.told[-1] == ("paused", "1", 2)
     assert signal.getsignal(number) is before
     checkpoint = RunFolder(tmp_path).load()
-    assert (checkpoint.stage, checkpoint.step) == (1, 2)
+    assert (checkpoint.stage, checkpoint.step) == (2, 2)
     run_training(tiny_run, tmp_path, encode, device="cpu")
     assert metrics(tmp_path) == metrics(whole[0])
     assert weights(tmp_path) == weights(whole[0])
@@ -175,7 +187,7 @@ def test_a_signal_pauses_at_a_checkpoint(whole, tmp_path, tiny_run, encode, numb
 def test_no_time_left_pauses_and_resuming_a_finished_run_does_nothing(whole, tmp_path, tiny_run, encode):
     watch = Watch()
     run_training(tiny_run, tmp_path, encode, device="cpu", progress=watch, max_minutes=0)
-    assert watch.told == [("paused", "base", 0)]
+    assert watch.told == [("paused", "image", 0)]
     watch = Watch()
     before = weights(whole[0])
     run_training(tiny_run, whole[0], encode, device="cpu", progress=watch)
@@ -184,7 +196,7 @@ def test_no_time_left_pauses_and_resuming_a_finished_run_does_nothing(whole, tmp
 
 
 def test_adapters_train_on_a_base_from_elsewhere(whole, tmp_path, tiny_run, encode):
-    config = replace(tiny_run, stages=tiny_run.stages[1:], start=str(whole[0] / "weights"))
+    config = replace(tiny_run, stages=tiny_run.stages[2:], start=str(whole[0] / "weights"))
     run_training(config, tmp_path, encode, device="cpu")
     assert weights(tmp_path)["base"] == weights(whole[0])["base"]
     assert weights(tmp_path)["simple"] != weights(whole[0])["simple"]
@@ -192,14 +204,14 @@ def test_adapters_train_on_a_base_from_elsewhere(whole, tmp_path, tiny_run, enco
 
 def test_training_on_annotated_pictures(tmp_path, tiny_run, encode):
     write_scenes(tmp_path / "data", count=3, seed=0)
-    config = replace(tiny_run, stages=tiny_run.stages[:1], data=str(tmp_path / "data"))
+    config = replace(tiny_run, stages=tiny_run.stages[1:2], data=str(tmp_path / "data"))
     watch = Watch()
     run_training(config, tmp_path / "run", encode, device="cpu", progress=watch)
     assert watch.told[-1] == ("finished", "base", 4)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path, tiny_run, encode):
-    stage = replace(tiny_run.stages[0], steps=8)
+    stage = replace(tiny_run.stages[1], steps=8)
     config = replace(tiny_run, stages=(stage,), checkpoint_every=2)
     run_training(config, tmp_path, encode, device="cpu", progress=Watch(), max_minutes=0)
     folder = RunFolder(tmp_path)
@@ -215,7 +227,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
 
 
 def test_learning_lowers_the_loss(tmp_path, tiny_run, encode):
-    stage = replace(tiny_run.stages[0], steps=40, lr=3e-3, warmup=5, level_weights={"concept": 1.0})
+    stage = replace(tiny_run.stages[1], steps=40, lr=3e-3, warmup=5, level_weights={"concept": 1.0})
     config = replace(tiny_run, stages=(stage,), instructions=4, log_every=10, validate_every=40)
     run_training(config, tmp_path, encode, device="cpu")
     losses = [row["loss"] for row in metrics(tmp_path) if "loss" in row]

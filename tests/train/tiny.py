@@ -40,7 +40,7 @@ def words(text: str) -> NDArray[np.int64]:
 
 
 def tiny_config() -> TrainConfig:
-    """Four stages of four steps; checkpoints fall neither on stage ends nor on lines of metrics."""
+    """Five stages of four steps; checkpoints fall neither on stage ends nor on lines of metrics."""
 
     def stage(name, route, trainable, *levels):
         weights = dict.fromkeys(levels, 1.0)
@@ -60,6 +60,7 @@ def tiny_config() -> TrainConfig:
         threads=1,
         workers=0,
         stages=(
+            stage("image", "unadapted", ("image",), "concept"),
             stage("base", "unadapted", ("base",), "concept", "simple", "complex"),
             stage("1", "adapted", ("simple",), "simple"),
             stage("2", "adapted", ("bridge", "complex"), "complex"),
