@@ -115,11 +115,12 @@ def export_onnx(model: SAM3I, folder: Path, progress: Callable[[str], None] | No
                 if tensor is None or tensor.nbytes < _EXTERNAL_BYTES:
                     continue
                 array = np.ascontiguousarray(tensor.numpy())
-                key = (str(array.dtype), array.shape, hashlib.sha256(array).hexdigest())
+                content = array.tobytes()
+                key = (str(array.dtype), array.shape, hashlib.sha256(content).hexdigest())
                 if key not in offsets:
                     data.write(b"\0" * (-data.tell() % _ALIGNMENT))
                     offsets[key] = data.tell()
-                    data.write(array)
+                    data.write(content)
                 value.const_value = onnx_ir.ExternalTensor(
                     location=DATA_FILE,
                     offset=offsets[key],

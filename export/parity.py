@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam3i_edge.data.instructions import write_instruction
+from sam3i_edge.data.instructions import Granularity, write_instruction
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.evaluate.assignment import linear_assignment
@@ -75,7 +75,7 @@ class Pair:
     image: NDArray[np.uint8]
     text: str
     level: Level
-    granularity: str
+    granularity: Granularity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +166,8 @@ class FileRunner:
 
 def drawn_pairs(count: int, seed: int = 0) -> list[Pair]:
     """Pairs of drawn scenes: all levels and granularities in turn, a fifth of them with nothing to find."""
-    kinds = [(level, kind) for kind in ("one", "all", "none", "subset", "one") for level in LEVELS]
+    order: tuple[Granularity, ...] = ("one", "all", "none", "subset", "one")
+    kinds = [(level, kind) for kind in order for level in LEVELS]
     pairs: list[Pair] = []
     number = 0
     while len(pairs) < count:

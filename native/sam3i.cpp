@@ -104,13 +104,11 @@ bool shifted_columns(const float* logits, int32_t m_h, int32_t m_w, float thresh
 
 // First output row of every group of rows that read the same pair of cells; one past the end closes the list.
 std::vector<int32_t> group_starts(const std::vector<Tap>& rows) {
-    std::vector<int32_t> starts(rows.size() + 1);
-    size_t count = 0;
+    std::vector<int32_t> starts;
     for (size_t y = 0; y < rows.size(); ++y) {
-        if (y == 0 || rows[y].first != rows[y - 1].first) starts[count++] = static_cast<int32_t>(y);
+        if (y == 0 || rows[y].first != rows[y - 1].first) starts.push_back(static_cast<int32_t>(y));
     }
-    starts[count++] = static_cast<int32_t>(rows.size());
-    starts.resize(count);
+    starts.push_back(static_cast<int32_t>(rows.size()));
     return starts;
 }
 

@@ -25,19 +25,12 @@ Index: TypeAlias = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.
 _T = TypeVar("_T", bound=np.generic)
 
 # Kinds of the plain values in the JSON; the others have code of their own.
-_NUMBER = (int, float)
+_TEXTS = ("instruction", "level", "level_chosen_by", "model", "device", "runtime", "precision")
 _PLAIN: dict[str, type | tuple[type, ...]] = {
-    "instruction": str,
-    "level": str,
-    "level_chosen_by": str,
-    "presence": _NUMBER,
-    "threshold": _NUMBER,
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys(("presence", "threshold"), (int, float)),
     "truncated": bool,
     "tokens_cut": int,
-    "model": str,
-    "device": str,
-    "runtime": str,
-    "precision": str,
 }
 
 
@@ -136,9 +129,9 @@ class Result:
     @functools.cached_property
     def masks(self) -> NDArray[np.bool_]:
         """[N, H, W] bool, made on first use and kept: N bytes a pixel of the image."""
-        masks = np.zeros((len(self), *self.image_size), dtype=np.bool_)
-        for mask, one in zip(masks, self.iter_masks(), strict=True):
-            mask[:] = one
+        masks = np.empty((len(self), *self.image_size), dtype=np.bool_)
+        for number, mask in enumerate(self.iter_masks()):
+            masks[number] = mask
         return _read_only(masks)
 
     def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
@@ -245,10 +238,10 @@ class Result:
         if pixels is None:
             raise ValueError("this Result does not hold its image (it was read from JSON): pass image=")
         if pixels.shape[:2] != self.image_size:
-            wanted, found = self.image_size, pixels.shape
+            (height, width), (found_height, found_width) = self.image_size, pixels.shape[:2]
             raise ValueError(
-                f"the result belongs to an image of {wanted[1]} x {wanted[0]} pixels, this one has "
-                f"{found[1]} x {found[0]}: pass the one that was segmented"
+                f"the result belongs to an image of {width} x {height} pixels, this one has "
+                f"{found_width} x {found_height}: pass the one that was segmented"
             )
         picture = overlay.draw(
             pixels,
@@ -291,10 +284,8 @@ class Result:
         """
         try:
             import supervision
-        except ModuleNotFoundError as missing:
-            raise RuntimeUnavailable(
-                f"to_supervision needs {missing.name}: pip install supervision"
-            ) from missing
+        except ModuleNotFoundError as error:
+            raise RuntimeUnavailable(f"to_supervision needs {error.name}: pip install supervision") from error
         return supervision.Detections(
             xyxy=self.boxes.copy(),
             mask=self.masks.copy(),

@@ -60,13 +60,12 @@ def test_the_score_is_drawn():
 
 def test_boxes_follow_an_enlarged_image():
     image, masks, boxes, scores = _scene(96, 160, 1)
+    boxes += [-8, -8, 8, 8]  # off the mask's outline, which has the same colour
     picture = draw(image, masks, boxes, scores, title="")
     x0, y0, x1, y1 = (boxes[0] * 3).astype(int)
     assert picture.shape[1] == 480
     for x, y in ((x0, y1), (x1, y0), (x1, y1)):  # corners; the label covers the fourth
         assert _near(picture[y - 1 : y + 2, x - 1 : x + 2], PALETTE[0]).any()
-    inside = picture[(y0 + y1) // 2, (x0 + x1) // 2].astype(int)
-    np.testing.assert_allclose(inside, (140 * 11 + np.array(PALETTE[0]) * 9) / 20, atol=2)
 
 
 def test_without_instances_it_says_so():

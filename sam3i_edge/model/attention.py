@@ -100,6 +100,10 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
+    def linears(self) -> list[nn.Linear]:
+        """The layers in order, by their type."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., widths[0]] -> [..., widths[-1]]."""
         for i, layer in enumerate(self.layers):

@@ -95,8 +95,9 @@ class Decoder(nn.Module):
         boxes = torch.stack((cx, cy, torch.full_like(cx, 0.2), torch.full_like(cx, 0.2)), dim=-1)
         with torch.no_grad():
             self.reference_points.weight.copy_(inverse_sigmoid(boxes))
-            self.box_head.layers[-1].weight.zero_()
-            self.box_head.layers[-1].bias.zero_()
+            last = self.box_head.linears()[-1]
+            last.weight.zero_()
+            last.bias.zero_()
 
     def box_bias(self, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The two factors of the bias: bias[b, h, q, i, j] = y[b, h, q, i] + x[b, h, q, j].

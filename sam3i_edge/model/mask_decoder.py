@@ -70,12 +70,13 @@ class MaskEmbedders(nn.Module):
         """[B, Q, C], level int64 [B] or None -> [B, Q, C]."""
         if level is None or not self.levels:
             return self.concept(x)
-        triples = list(zip(self.concept.layers, self.simple.layers, self.complex.layers, strict=True))
-        for i, layers in enumerate(triples):
-            weight = torch.stack([layer.weight for layer in layers]).index_select(0, level)  # [B, out, in]
-            bias = torch.stack([layer.bias for layer in layers]).index_select(0, level)
+        mlps = [embedder.linears() for embedder in (self.concept, self.simple, self.complex)]
+        depth = len(mlps[0])
+        for i in range(depth):
+            weight = torch.stack([mlp[i].weight for mlp in mlps]).index_select(0, level)  # [B, out, in]
+            bias = torch.stack([mlp[i].bias for mlp in mlps]).index_select(0, level)
             x = torch.matmul(x, weight.transpose(1, 2)) + bias[:, None]
-            if i + 1 < len(triples):
+            if i + 1 < depth:
                 x = F.relu(x)
         return x
 

@@ -84,6 +84,6 @@ def rotary_tables(grid: int, head_dim: int, scale: float) -> tuple[torch.Tensor,
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotates interleaved channel pairs: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin). x: [B, h, N, d]."""
-    pairs = x.unflatten(-1, (-1, 2))
+    pairs = x.view(*x.shape[:-1], -1, 2)
     turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
     return x * cos + turned * sin

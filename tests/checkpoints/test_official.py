@@ -34,14 +34,14 @@ def test_official_size_has_the_official_parameters(full_size: SAM3I) -> None:
     count = Counter()
     for name, parameter in full_size.named_parameters():
         count[adapter_of(name)] += parameter.numel()
-    # sam3i.md 2.3: adapters by level, the mask embedders among them.
+    # The official counts by level, the mask embedders among them.
     assert count["simple"] == 104_627_712
     assert count["bridge"] == 104_430_336
     assert count["complex"] == 104_627_712
-    # sam3i.md 1.1, without what is dropped: coarsest neck level, pooled projection, third pixel-decoder stage.
+    # transformers' count of the base, without what is dropped: coarsest neck level, pooled projection, third
+    # pixel-decoder stage.
     dropped = (256 * 1024 + 256) + (256 * 256 * 9 + 256) + 524_288 + (256 * 256 * 9 + 3 * 256)
-    class_position = 0  # transformers' count is already without it
-    assert count[None] == 840_376_374 - dropped - class_position
+    assert count[None] == 840_376_374 - dropped
 
 
 @pytest.mark.parametrize(("layout", "adapters"), [("sam3_pt", False), ("sam3i_stage3", True)])
