@@ -155,8 +155,7 @@ class Result:
     @property
     def mask_rle(self) -> list[rle.Rle]:
         """The N masks as COCO run lengths, with `counts` as text."""
-        height, width = self.image_size
-        return [{"size": [height, width], "counts": counts} for counts in self._compressed]
+        return [{"size": list(self.image_size), "counts": counts} for counts in self._compressed]
 
     @functools.cached_property
     def _compressed(self) -> tuple[str, ...]:
@@ -238,10 +237,9 @@ class Result:
         if pixels is None:
             raise ValueError("this Result does not hold its image (it was read from JSON): pass image=")
         if pixels.shape[:2] != self.image_size:
-            (height, width), (found_height, found_width) = self.image_size, pixels.shape[:2]
             raise ValueError(
-                f"the result belongs to an image of {width} x {height} pixels, this one has "
-                f"{found_width} x {found_height}: pass the one that was segmented"
+                f"the result is of an image (H, W) {self.image_size}, this one is {pixels.shape[:2]}: "
+                "pass the one that was segmented"
             )
         picture = overlay.draw(
             pixels,
@@ -369,11 +367,10 @@ class Result:
 
     def __repr__(self) -> str:
         best = f", best {self.scores.max():.2f}" if len(self) else ""
-        height, width = self.image_size
         instruction = self.instruction if len(self.instruction) <= 60 else self.instruction[:59] + "\u2026"
         return (
             f"<Result {instruction!r} ({self.level}): {self._found()}{best}, presence {self.presence:.2f}, "
-            f"{width} x {height} px>"
+            f"{self.image_size[1]} x {self.image_size[0]} px>"
         )
 
     def _values(self) -> dict[str, Any]:

@@ -302,7 +302,7 @@ def test_save_refuses(tmp_path):
     result = _result()
     with pytest.raises(ValueError, match="pass image="):
         result.save(tmp_path / "out.png")
-    with pytest.raises(ValueError, match=r"40 x 30 pixels, this one has 30 x 40"):
+    with pytest.raises(ValueError, match=r"\(30, 40\), this one is \(40, 30\)"):
         result.save(tmp_path / "out.png", image=np.zeros((40, 30, 3), np.uint8))
     with pytest.raises(ValueError, match=r"must end in \.png"):  # before the image is read and drawn on
         result.save(tmp_path / "out.gif", image=tmp_path / "missing.png")
