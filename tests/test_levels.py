@@ -5,11 +5,11 @@ from sam3i_edge.levels import LEVELS, as_level, route
 
 PHRASES = {
     "concept": """star|red circle|striped squares|dog|yellow school bus|black and white cat|traffic light
-        stop sign|person|glass of water|a red car|an apple|washing machine|forest|life vest|wooden chairs|top
-        hat front door|piece of cake|action figure|car parts|running shoes|red umbrella|small blue hearts|can
-        opener cup of coffee|guests|baseball player|potted plant|body part|dotted triangles|large purple
-        diamond|mask hot air balloon|dogs|Zebra|woman's handbag|first aid kit|blue shapes|big
-        thing|star-shaped object""",
+        stop sign|person|glass of water|a red car|an apple|washing machine|forest|life vest|wooden chairs
+        top hat|front door|piece of cake|action figure|car parts|running shoes|red umbrella|can opener
+        small blue hearts|cup of coffee|guests|baseball player|potted plant|body part|dotted triangles
+        large purple diamond|mask|hot air balloon|dogs|Zebra|woman's handbag|first aid kit|blue shapes
+        big thing|star-shaped object""",
     "simple": """the red star left of the ring|every large square|the topmost blue heart|the dog
         all circles except the green one|the circle nearest to the cross|find all the cups|left shoe
         the small red mug that is standing to the left of the laptop|person wearing a hat|man holding umbrella

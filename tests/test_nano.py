@@ -25,7 +25,7 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def model(bundle: Bundle) -> SAM3I:
-    return load_model(bundle.root / "weights")
+    return load_model(bundle.root / "weights").requires_grad_(False)
 
 
 def test_size(bundle: Bundle, model: SAM3I) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
@@ -73,15 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log.setLevel(_LOG_LEVELS[wanted])
     try:
         code = app(args=arguments, prog_name="sam3i-edge", standalone_mode=False)
-        # What a failed write to a closed pipe would raise must be raised here, not while Python exits.
-        sys.stdout.flush()
     except _UsageError as error:
         return _report(f"{cast(Any, error).format_message()} (see 'sam3i-edge --help')", 2)
     except typer.Abort:
         return _report("aborted", 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (Sam3iError, ValueError, OSError) as error:
         _log.debug("the command failed", exc_info=True)
         return _report(str(error) or type(error).__name__, _exit_code(error))

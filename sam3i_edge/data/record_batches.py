@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -85,7 +84,7 @@ class RecordBatches(Dataset[Batch]):
                 f"{folder / ANNOTATIONS}: none of the pictures for {part} has a text of the levels "
                 f"{', '.join(level_weights)}; {len(held_out)} of {len(questions)} are kept for validation"
             )
-        self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._orders: dict[int, list[str]] = {}
 
     def __len__(self) -> int:
         """Batches that show every picture about once; higher numbers go on."""
@@ -101,10 +100,15 @@ class RecordBatches(Dataset[Batch]):
             samples.append(self._sample(self._order(turn)[place], rng))
         return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
 
-    def _shuffled(self, turn: int) -> list[str]:
-        names = list(self.questions)
-        order = np.random.default_rng([self.seed, self.stream, turn, 1]).permutation(len(names))
-        return [names[i] for i in order]
+    def _order(self, turn: int) -> list[str]:
+        """The pictures as they come in their `turn`-th showing."""
+        if turn not in self._orders:
+            names = list(self.questions)
+            order = np.random.default_rng([self.seed, self.stream, turn, 1]).permutation(len(names))
+            # A batch may straddle two turns; older ones never come back.
+            self._orders = {kept: value for kept, value in self._orders.items() if kept == turn - 1}
+            self._orders[turn] = [names[i] for i in order]
+        return self._orders[turn]
 
     def _sample(self, name: str, rng: np.random.Generator) -> Sample:
         asked = _choose(self.questions[name], self.level_weights, self.shape.instructions, rng)

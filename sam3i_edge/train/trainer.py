@@ -64,7 +64,7 @@ def run_training(
         config: the run.
         out: folder of the run: `config.json`, `last.pt`, `metrics.jsonl`, and after each stage
             `weights/{base,simple,complex}.safetensors`.
-        encode: text to token ids int64 [32].
+        encode: text to token ids int64 [32]; with workers it must pickle where processes are not forked.
         resume: go on with a run in `out`; False refuses a folder that holds one.
         device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one. CUDA computes in bfloat16.
         progress: called in the training thread.

@@ -80,6 +80,7 @@ def test_nothing_asked_shows_help_and_is_wrong_usage(capsys):
         (["segment", "text.png", "star"], 1, "not an image"),
         (["segment", "star.png", "star", "-o", "out.gif"], 2, "must end in .png"),
         (["segment", "star.png", "star", "-o", "no/out.png"], 1, "make the folder 'no' first"),
+        (["segment", "star.png", "star", "-o", "out.gif", "--model", "nope"], 2, "must end in .png"),
         (["info", "nope"], 2, "unknown model 'nope'"),
         (["scenes", "out", "--count", "0"], 2, "--count"),
         (["scenes", ".", "--count", "1"], 1, "is not empty"),
@@ -147,12 +148,12 @@ def test_log_level_is_checked(monkeypatch, capsys):
     assert "SAM3I_LOG must be debug, info, warning, got 'loud'" in capsys.readouterr().err
 
 
-def test_an_interruption_is_130(monkeypatch):
+def test_an_interruption_is_130(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sam3i_edge.data.annotations.draw_scene", interrupted)
-    assert main(["scenes", "never", "--count", "1"]) == 130
+    assert main(["scenes", str(tmp_path / "out"), "--count", "1"]) == 130
 
 
 def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
@@ -167,10 +168,11 @@ def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
     assert not (tmp_path / "out" / "annotations.json").exists()
 
 
-def test_a_closed_pipe_ends_quietly(tmp_path, tiny_bundle):
+@pytest.mark.parametrize("more", [["--json"], []], ids=["json", "people"])
+def test_a_closed_pipe_ends_quietly(tiny_bundle, more):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "sam3i_edge", "info", str(tiny_bundle.root), "--json"]
+    command = [sys.executable, "-m", "sam3i_edge", "info", str(tiny_bundle.root), *more]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=_environment())
     os.close(write)
     assert done.returncode == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -68,6 +69,11 @@ def test_a_batch_depends_on_its_number_alone():
     assert not same(data[4], third)
     assert not same(scenes(seed=1)[3], third)
     assert not same(scenes(stream=1)[3], third)
+
+
+def test_it_pickles_for_worker_processes():
+    data = scenes()
+    assert same(pickle.loads(pickle.dumps(data))[2], data[2])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

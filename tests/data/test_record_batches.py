@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import cv2
@@ -112,6 +113,13 @@ def test_every_picture_once_a_turn_and_none_of_the_held_out(tmp_path):
     assert torch.equal(data[5].pixel_values, again[5].pixel_values)
     assert data[5].texts == again[5].texts
     assert not torch.equal(data[5].pixel_values, data[6].pixel_values)
+
+
+def test_it_pickles_for_worker_processes(folder):
+    write(folder, record(1, "b.png", [square(1, 0)], "all"))
+    data = batches(folder)
+    data[0]
+    assert torch.equal(pickle.loads(pickle.dumps(data))[3].input_ids, data[3].input_ids)
 
 
 def test_few_texts_are_asked_again(folder):

@@ -82,6 +82,11 @@ def test_threads_are_passed_on(text_encoder):
     assert usable == ort.usable_cores()
 
 
+def test_threads_do_not_wait_by_spinning(text_encoder):
+    options = ort._session(str(text_encoder), "cpu", 2).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_probe_graph_is_a_valid_model():
     onnx.checker.check_model(onnx.load_from_string(ort._add_graph()), full_check=True)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,11 +77,12 @@ def test_a_checkpoint_of_another_version_is_named(tmp_path, tiny_run):
 def test_a_checkpoint_runs_no_code(tmp_path, tiny_run):
     class Evil:
         def __reduce__(self):
-            return (print, ("owned",))
+            return (Path.touch, (tmp_path / "owned",))
 
     torch.save({"format": 1, "model": Evil()}, tmp_path / "last.pt")
     with pytest.raises(TrainingError, match="damaged"):
         RunFolder(tmp_path).begin(tiny_run, resume=True)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path, tiny_run):

@@ -99,7 +99,9 @@ def test_a_warmup_longer_than_the_stage_still_ends():
 
 
 def test_weight_decay_spares_vectors(model):
-    groups = optimizer(freeze(model, STAGE["base"]), 0.1).param_groups
+    learns = freeze(model, STAGE["base"])
+    groups = optimizer(learns, 0.1).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(learns)
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert all(p.ndim > 1 for p in groups[0]["params"])
     assert all(p.ndim == 1 for p in groups[1]["params"])
