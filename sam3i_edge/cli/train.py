@@ -62,7 +62,9 @@ def train(
         progress=tell,
         max_minutes=max_minutes,
     )
-    finished = bool(last) and last[-1].kind == "finished"
+    if not last:  # a rank that another one reports for
+        return
+    finished = last[-1].kind == "finished"
     if as_json:
         print_json({"out": str(out), "finished": finished})
     else:

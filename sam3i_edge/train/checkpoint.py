@@ -75,7 +75,7 @@ class RunFolder:
                 one.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        kept, last = self.path / "config.json", self.path / "last.pt"
+        kept = self.path / "config.json"
         if kept.exists():
             if not resume:
                 raise TrainingError(f"{self.path} already holds a run: resume it, or choose another folder")
@@ -87,9 +87,13 @@ class RunFolder:
                 )
         with _whole(kept) as temporary:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
-        checkpoint = self.load() if last.exists() else None
+        checkpoint = self.load() if self.has_checkpoint() else None
         self._drop_metrics_after(config, checkpoint)
         return checkpoint
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a `last.pt` to load."""
+        return (self.path / "last.pt").exists()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replaces `last.pt`."""

@@ -13,9 +13,9 @@ from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
 
 Group = Literal["image", "base", "simple", "bridge", "complex"]
-StageName = Literal["image", "base", "1", "2", "3"]
+StageName = Literal["image", "base", "detail", "1", "2", "3"]
 
-STAGES: tuple[StageName, ...] = ("image", "base", "1", "2", "3")
+STAGES: tuple[StageName, ...] = ("image", "base", "detail", "1", "2", "3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class StageConfig:
     """One stage of the curriculum.
 
     Stage "image" teaches the image encoder what objects look like, without a word: see `AttributeHeads`.
-    "base" trains the model without adapters. "1", "2" and "3" are SAM3-I's: simple, complex, both. On entry,
+    "base" trains the model without adapters, and "detail" goes on with that, after a base stage with smaller
+    images. "1", "2" and "3" are SAM3-I's: simple, complex, both. On entry,
     "1" starts the adapted mask embedders from the base model's, and "2" the complex path from the simple one,
     as the official initialisation does.
 
@@ -37,6 +38,8 @@ class StageConfig:
             frozen, with their batch statistics.
         level_weights: relative frequency of the instructions' levels.
         none_share: share of the instructions of drawn scenes that match nothing.
+        image_size: side of the images, pixels; 0 for the model's own. Smaller ones cost less, and no weight
+            depends on it.
     """
 
     name: StageName
@@ -47,10 +50,11 @@ class StageConfig:
     trainable: tuple[Group, ...]
     level_weights: Mapping[Level, float]
     none_share: float = 0.2
+    image_size: int = 0
 
     def __post_init__(self) -> None:
         _positive(self, "steps", "lr")
-        _at_least_zero(self, "warmup", "none_share")
+        _at_least_zero(self, "warmup", "none_share", "image_size")
         if self.none_share >= 1:
             raise ValueError(f"none_share must be below 1, got {self.none_share}")
         if not self.trainable:
@@ -80,7 +84,7 @@ class TrainConfig:
         start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
         data: folder with SAM3-I's `annotations.json` and `images/` to train on, a twentieth of it kept for
             validation; "" for drawn scenes, of which no two steps see the same.
-        images, instructions, mask_instructions: images a step, instructions an image, and how many get masks.
+        images, instructions, mask_instructions: images a step and rank, instructions an image, and how many get masks.
         losses: weights of the terms.
         weight_decay: on matrices and kernels; none on norms and biases.
         clip: largest L2 norm of the gradient.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,12 @@ from sam3i_edge.data.record_batches import RecordBatches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import PRESETS as MODELS
+from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train import stages
 from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights
 from sam3i_edge.train.config import StageConfig, TrainConfig
+from sam3i_edge.train.distributed import Ranks, joined
 from sam3i_edge.train.interruption import stop_on_signal
 from sam3i_edge.train.objective import Objective
 
@@ -58,7 +60,8 @@ def run_training(
     """Trains a model, or goes on where an earlier call with this folder stopped.
 
     A run that was killed goes on from its last checkpoint; on a CPU it then computes the same numbers as one
-    that never stopped. SIGTERM and SIGINT (once, in the main thread) end it at a checkpoint.
+    that never stopped. SIGTERM and SIGINT (once, in the main thread) end it at a checkpoint. Started by
+    `torchrun`, every rank takes batches of its own, gradients are averaged, and rank 0 validates and writes.
 
     Args:
         config: the run.
@@ -81,14 +84,17 @@ def run_training(
     if config.model not in MODELS:
         raise TrainingError(f"unknown model {config.model!r}; choose from {', '.join(MODELS)}")
     where = _device(device)
-    folder = RunFolder(out)
-    checkpoint = folder.begin(config, resume=resume)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        with torch.random.fork_rng(enabled=True), stop_on_signal() as stop:
+        with torch.random.fork_rng(enabled=True), stop_on_signal() as stop, joined(where) as ranks:
             deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
-            run = _Run(config, folder, encode, where, progress or _ignore)
+            folder = RunFolder(out)
+            checkpoint = folder.begin(config, resume=resume) if ranks.rank == 0 else None
+            ranks.wait()
+            if ranks.rank and folder.has_checkpoint():
+                checkpoint = folder.load()
+            run = _Run(config, folder, encode, where, ranks, progress or _ignore)
             run.start(checkpoint)
             run.train(lambda: stop.is_set() or time.monotonic() >= deadline)
     finally:
@@ -109,20 +115,14 @@ class _Run:
         folder: RunFolder,
         encode: Encode,
         device: torch.device,
+        ranks: Ranks,
         progress: Callable[[Progress], None],
     ) -> None:
-        self.config, self.folder, self.encode, self.device, self.progress = (
-            config,
-            folder,
-            encode,
-            device,
-            progress,
-        )
+        self.config, self.folder, self.encode = config, folder, encode
+        self.device, self.ranks, self.progress = device, ranks, progress
         torch.manual_seed(config.seed)
-        # Channels last: convolutions take 25 % less time on a CPU.
-        self.model = SAM3I(MODELS[config.model]).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = Objective(self.model, config.losses, device)
         self.stage, self.step = 0, 0
+        self.model, self.objective = self._build(config.stages[0])
         self.sums: dict[str, float] = {}
         self.held_out: list[Batch] = []
 
@@ -130,6 +130,8 @@ class _Run:
         """Takes the checkpoint's place, or the first one."""
         if checkpoint is not None:
             self.stage, self.step, self.sums = checkpoint.stage, checkpoint.step, dict(checkpoint.sums)
+            if self.stage < len(self.config.stages):
+                self.model, self.objective = self._build(self.current)
             self.model.load_state_dict(checkpoint.model)
             self.objective.heads.load_state_dict(checkpoint.heads)
         elif self.config.start:
@@ -152,6 +154,16 @@ class _Run:
     def current(self) -> StageConfig:
         return self.config.stages[self.stage]
 
+    def _sizes(self, stage: StageConfig) -> ModelConfig:
+        config = MODELS[self.config.model]
+        return replace(config, image_size=stage.image_size or config.image_size)
+
+    def _build(self, stage: StageConfig) -> tuple[SAM3I, Objective]:
+        """The model at a stage's image size, with fresh weights, and its objective."""
+        # Channels last: convolutions take 25 % less time on a CPU.
+        model = SAM3I(self._sizes(stage)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model, Objective(model, self.config.losses, self.device)
+
     def _open_stage(self, checkpoint: Checkpoint | None) -> None:
         if self.step == 0:
             stages.enter(self.model, self.current)
@@ -165,25 +177,24 @@ class _Run:
 
     def _run_stage(self, stop: Callable[[], bool]) -> bool:
         """The steps left of the stage; False when stopped before its end, with a checkpoint written."""
-        config, stage = self.config, self.current
-        batches = load_batches(
-            self._batches(self.stage), range(self.step, stage.steps), workers=config.workers
-        )
-        if not self.held_out:
+        config, stage, ranks = self.config, self.current, self.ranks
+        numbers = range(self.step * ranks.size + ranks.rank, stage.steps * ranks.size, ranks.size)
+        batches = load_batches(self._batches(self.stage), numbers, workers=config.workers)
+        if not self.held_out and ranks.rank == 0:
             numbers = range(config.validation_batches)
             self.held_out = list(
                 load_batches(self._batches(_VALIDATION_STREAM), numbers, workers=config.workers)
             )
         began = time.perf_counter()
         while self.step < stage.steps:
-            if stop():
+            if ranks.any(stop(), self.device):
                 self._save()
                 return False
             self._train_step(next(batches).to(self.device))
             self.sums["seconds"] = self.sums.get("seconds", 0.0) + time.perf_counter() - began
-            if self.step % config.log_every == 0 or self.step == stage.steps:
+            if ranks.rank == 0 and (self.step % config.log_every == 0 or self.step == stage.steps):
                 self._log()
-            if self.step % config.validate_every == 0 or self.step == stage.steps:
+            if ranks.rank == 0 and (self.step % config.validate_every == 0 or self.step == stage.steps):
                 self._validate()
             if self.step % config.checkpoint_every == 0 and self.step < stage.steps:
                 self._save()
@@ -193,24 +204,22 @@ class _Run:
     def _close_stage(self) -> None:
         """Ends with the averaged weights, writes them, and checkpoints the start of the next stage."""
         self.average.swap(self.model)
-        if self.current.name == "base" and self.model.config.adapter_dim:
+        self.ranks.from_first(self.model.state_dict().values())  # batch statistics are each rank's own
+        if self.current.name in ("base", "detail") and self.model.config.adapter_dim:
             # So that the adapted levels answer as the base does until they are trained.
             self.model.copy_mask_embedder()
-        self.folder.write_weights(self.model)
+        if self.ranks.rank == 0:
+            self.folder.write_weights(self.model)
         self._tell("stage")
         self.stage, self.step, self.sums = self.stage + 1, 0, {}
-        self.folder.save(
-            Checkpoint(
-                stage=self.stage,
-                step=0,
-                model=self.model.state_dict(),
-                heads=self.objective.heads.state_dict(),
-                average={},
-                optimizer={},
-                sums={},
-            )
-        )
+        self._save()
         if self.stage < len(self.config.stages):
+            if self._sizes(self.current) != self.model.config:
+                weights, heads = self.model.state_dict(), self.objective.heads.state_dict()
+                self.model, self.objective = self._build(self.current)
+                self.model.load_state_dict(weights)
+                self.objective.heads.load_state_dict(heads)
+                self.held_out = []
             self._open_stage(None)
 
     def _batches(self, stream: int) -> SceneBatches | RecordBatches:
@@ -251,12 +260,14 @@ class _Run:
     def _train_step(self, batch: Batch) -> None:
         stage, step = self.current, self.step
         # Seeded by step: a resumed run draws the same dropout without a saved generator state.
-        torch.manual_seed((self.config.seed * 16 + self.stage) * 10_000_000 + step + 1)
+        drawn = (self.config.seed * 16 + self.stage) * 10_000_000 + step + 1
+        torch.manual_seed(drawn * self.ranks.size + self.ranks.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = stages.learning_rate(stage, step)
         loss, terms = self.objective.loss(batch, stage)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.ranks.average_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
         names = ("loss", "grad_norm", *terms)
         values = torch.stack(
@@ -300,14 +311,17 @@ class _Run:
         self._tell("validation", figures)
 
     def _save(self) -> None:
+        """Writes the state; at the start of a stage without what its opening makes anew."""
+        if self.ranks.rank:
+            return
         self.folder.save(
             Checkpoint(
                 stage=self.stage,
                 step=self.step,
                 model=self.model.state_dict(),
                 heads=self.objective.heads.state_dict(),
-                average=self.average.state(),
-                optimizer=self.optimizer.state_dict(),
+                average=self.average.state() if self.step else {},
+                optimizer=self.optimizer.state_dict() if self.step else {},
                 sums=self.sums,
             )
         )
@@ -317,6 +331,8 @@ class _Run:
         kind: Literal["step", "validation", "stage", "paused", "finished"],
         values: Mapping[str, float] | None = None,
     ) -> None:
+        if self.ranks.rank:
+            return
         self.progress(
             Progress(
                 kind=kind,

@@ -54,7 +54,7 @@ def change(path, value):
         (["losses"], [], r"losses must be a JSON object, got \[\]"),
         (["stages"], {}, "stages must be a list"),
         (["stages"], [], r"stages must be some of .* got \[\]"),
-        (["stages", 2, "name"], "4", r"stages\[2\].name must be one of 'image', 'base', '1', '2', '3'"),
+        (["stages", 2, "name"], "4", r"stages\[2\].name must be one of 'image', 'base', 'detail', '1', '2', '3'"),
         (["stages", 2, "name"], "base", "in that order and once each"),
         (
             ["stages", 0, "trainable"],

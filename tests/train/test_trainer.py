@@ -77,20 +77,22 @@ def test_a_run_tells_and_writes_what_it_did(whole, tiny_run):
     assert [(r["stage"], r["step"]) for r in rows if "loss" in r] == [
         (s.name, n) for s in tiny_run.stages for n in (2, 4)
     ]
-    assert set(stages) == {"image", "base", "1", "2", "3"}
+    assert set(stages) == {"image", "base", "detail", "1", "2", "3"}
     figures = {r["stage"]: set(r["validation"]) for r in rows if "validation" in r}
     assert figures["image"] == {"shape", "color", "size", "fill"}
     assert {"presence", "concept"} <= figures["base"]
-    assert {r["stage"] for r in rows if "attributes" in r} == {"image", "base"}
-    assert {r["stage"] for r in rows if "grounding" in r} == {"base", "1", "2", "3"}
+    assert {r["stage"] for r in rows if "attributes" in r} == {"image", "base", "detail"}
+    assert {r["stage"] for r in rows if "grounding" in r} == {"base", "detail", "1", "2", "3"}
 
 
 def test_each_stage_changes_its_own_weights_alone(whole, tiny_run, tiny_model):
     _, stages, _ = whole
     changed = {
         stage: [name for name in FILES if stages[stage][name] != stages[before][name]]
-        for before, stage in (("base", "1"), ("1", "2"), ("2", "3"))
+        for before, stage in (("base", "detail"), ("detail", "1"), ("1", "2"), ("2", "3"))
     }
+    # The mask embedders of the adapters follow the base's until they train.
+    assert changed.pop("detail") == ["base", "simple", "complex"]
     assert changed == {"1": ["simple"], "2": ["complex"], "3": ["simple", "complex"]}
     image, base = (load(stages[stage]["base"]) for stage in ("image", "base"))
     torch.manual_seed(tiny_run.seed)
@@ -104,7 +106,7 @@ def test_each_stage_changes_its_own_weights_alone(whole, tiny_run, tiny_model):
 def test_concept_answers_are_the_same_bits_before_and_after_the_adapters(whole, tmp_path, tiny_model, encode):
     out, stages, _ = whole
     for name in FILES:
-        (tmp_path / f"{name}.safetensors").write_bytes(stages["base"][name])
+        (tmp_path / f"{name}.safetensors").write_bytes(stages["detail"][name])
     shape = BatchShape(images=1, instructions=2, mask_instructions=2, image_size=64, mask_size=16)
     batch = SceneBatches(shape, encode, seed=1, stream=0, level_weights={"concept": 1.0})[0]
     answers = {}
@@ -125,7 +127,7 @@ def test_concept_answers_are_the_same_bits_before_and_after_the_adapters(whole, 
     assert not torch.equal(answers["after", 2].mask_logits, answers["before", 2].mask_logits)
 
 
-@pytest.mark.parametrize("place", [("step", "base", 2), ("stage", "1", 4), ("validation", "2", 4)], ids=str)
+@pytest.mark.parametrize("place", [("step", "base", 2), ("step", "detail", 2), ("stage", "1", 4), ("validation", "2", 4)], ids=str)
 def test_a_run_that_died_goes_on_to_the_same_numbers(whole, tmp_path, tiny_run, encode, place):
     with pytest.raises(Killed):
         run_training(tiny_run, tmp_path, encode, device="cpu", progress=Watch(place, die))
@@ -178,7 +180,7 @@ def test_a_signal_pauses_at_a_checkpoint(whole, tmp_path, tiny_run, encode, numb
     assert watch.told[-1] == ("paused", "1", 2)
     assert signal.getsignal(number) is before
     checkpoint = RunFolder(tmp_path).load()
-    assert (checkpoint.stage, checkpoint.step) == (2, 2)
+    assert (checkpoint.stage, checkpoint.step) == (3, 2)
     run_training(tiny_run, tmp_path, encode, device="cpu")
     assert metrics(tmp_path) == metrics(whole[0])
     assert weights(tmp_path) == weights(whole[0])
@@ -196,7 +198,7 @@ def test_no_time_left_pauses_and_resuming_a_finished_run_does_nothing(whole, tmp
 
 
 def test_adapters_train_on_a_base_from_elsewhere(whole, tmp_path, tiny_run, encode):
-    config = replace(tiny_run, stages=tiny_run.stages[2:], start=str(whole[0] / "weights"))
+    config = replace(tiny_run, stages=tiny_run.stages[3:], start=str(whole[0] / "weights"))
     run_training(config, tmp_path, encode, device="cpu")
     assert weights(tmp_path)["base"] == weights(whole[0])["base"]
     assert weights(tmp_path)["simple"] != weights(whole[0])["simple"]

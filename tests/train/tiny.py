@@ -40,12 +40,18 @@ def words(text: str) -> NDArray[np.int64]:
 
 
 def tiny_config() -> TrainConfig:
-    """Five stages of four steps; checkpoints fall neither on stage ends nor on lines of metrics."""
+    """Six stages of four steps; checkpoints fall neither on stage ends nor on lines of metrics."""
 
-    def stage(name, route, trainable, *levels):
-        weights = dict.fromkeys(levels, 1.0)
+    def stage(name, route, trainable, *levels, image_size=0):
         return StageConfig(
-            name=name, steps=4, lr=1e-3, warmup=1, route=route, trainable=trainable, level_weights=weights
+            name=name,
+            steps=4,
+            lr=1e-3,
+            warmup=1,
+            route=route,
+            trainable=trainable,
+            level_weights=dict.fromkeys(levels, 1.0),
+            image_size=image_size,
         )
 
     return TrainConfig(
@@ -60,8 +66,9 @@ def tiny_config() -> TrainConfig:
         threads=1,
         workers=0,
         stages=(
-            stage("image", "unadapted", ("image",), "concept"),
-            stage("base", "unadapted", ("base",), "concept", "simple", "complex"),
+            stage("image", "unadapted", ("image",), "concept", image_size=32),
+            stage("base", "unadapted", ("base",), "concept", "simple", "complex", image_size=32),
+            stage("detail", "unadapted", ("base",), "concept", "simple", "complex"),
             stage("1", "adapted", ("simple",), "simple"),
             stage("2", "adapted", ("bridge", "complex"), "complex"),
             stage("3", "adapted", ("simple", "bridge", "complex"), "simple", "complex"),
