@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import cv2
@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
+from sam3i_edge.data.pairs import write_pairs
 from sam3i_edge.data.palette import COLORS, FILLS
 from sam3i_edge.data.scenes import SIZES, DrawnScene, draw_scene
 from sam3i_edge.data.shapes import SHAPES
@@ -59,6 +60,9 @@ class Batch:
         object_masks: uint8 [O, M, M], the covered share of each cell times 255.
         target_pair: int64 [T], ascending: the pair of each target.
         target_object: int64 [T], its row of the objects.
+        aligned: int64 [A, 2], the pairs of a simple and of a complex instruction for the same targets (one at
+            least); all of them are in `mask_index`.
+        concept_ids: int64 [A, 32], the noun of those targets.
     """
 
     pixel_values: Tensor
@@ -74,6 +78,8 @@ class Batch:
     object_masks: Tensor
     target_pair: Tensor
     target_object: Tensor
+    aligned: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))
+    concept_ids: Tensor = field(default_factory=lambda: torch.zeros(0, 32, dtype=torch.int64))
 
     @property
     def target_boxes(self) -> Tensor:
@@ -115,6 +121,8 @@ class BatchShape:
         mask_instructions: of these, how many get masks, drawn at random.
         image_size: side of the model's input, pixels.
         mask_size: side of the masks, cells.
+        pairs: two instructions each, a simple and a complex one for the same targets, that an image begins
+            with; they always get masks.
     """
 
     images: int = 8
@@ -122,15 +130,21 @@ class BatchShape:
     mask_instructions: int = 2
     image_size: int = 160
     mask_size: int = 40
+    pairs: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {getattr(self, field.name)}")
+        for name in ("images", "instructions", "mask_instructions", "image_size", "mask_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.mask_instructions > self.instructions:
             raise ValueError(
                 f"mask_instructions must be at most instructions, got {self.mask_instructions} of "
                 f"{self.instructions}"
+            )
+        if not 0 <= 2 * self.pairs <= self.mask_instructions:
+            raise ValueError(
+                f"pairs must be 0 to {self.mask_instructions // 2}, half of mask_instructions, "
+                f"got {self.pairs}"
             )
 
 
@@ -177,6 +191,11 @@ class SceneBatches(Dataset[Batch]):
         while True:
             scene = draw_scene(rng)
             instructions: dict[str, Instruction] = {}
+            pairs = write_pairs(scene, rng, self.shape.pairs)
+            if pairs is None:
+                continue
+            for pair in pairs:
+                instructions |= {pair.simple.text: pair.simple, pair.complex.text: pair.complex}
             for _ in range(_TRIES * self.shape.instructions):
                 if len(instructions) == self.shape.instructions:
                     break
@@ -190,7 +209,8 @@ class SceneBatches(Dataset[Batch]):
                         break
             # A scene too plain for that many different instructions is drawn again.
             if len(instructions) == self.shape.instructions:
-                return _from_scene(scene, tuple(instructions.values()))
+                concepts = tuple(pair.concept for pair in pairs)
+                return _from_scene(scene, tuple(instructions.values()), concepts)
 
 
 def draw(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
@@ -209,6 +229,8 @@ class Sample:
         boxes: float32 [N, 4], cxcywh in 0..1.
         attributes: int64 [N, 4], as in `Batch.object_attributes`.
         instructions: what is asked, with targets as rows of `masks`.
+        concepts: the nouns of the pairs that `instructions` begins with, each a simple and a complex one for
+            the same targets.
     """
 
     image: NDArray[np.uint8]
@@ -216,9 +238,12 @@ class Sample:
     boxes: NDArray[np.float32]
     attributes: NDArray[np.int64]
     instructions: tuple[Instruction, ...]
+    concepts: tuple[str, ...] = ()
 
 
-def _from_scene(scene: DrawnScene, instructions: tuple[Instruction, ...]) -> Sample:
+def _from_scene(
+    scene: DrawnScene, instructions: tuple[Instruction, ...], concepts: tuple[str, ...]
+) -> Sample:
     height, width = scene.image.shape[:2]
     corners = np.array([o.box for o in scene.objects], np.float32).reshape(-1, 4)
     corners /= np.array([width, height, width, height], np.float32)
@@ -232,6 +257,7 @@ def _from_scene(scene: DrawnScene, instructions: tuple[Instruction, ...]) -> Sam
         boxes=centre_boxes(corners),
         attributes=np.array(attributes, np.int64).reshape(-1, 4),
         instructions=instructions,
+        concepts=concepts,
     )
 
 
@@ -272,13 +298,13 @@ def assemble(
     pairs = [p for p, (_, instruction) in enumerate(asked) for _ in instruction.targets]
     targets = [int(objects[i]) + t for i, instruction in asked for t in instruction.targets]
     first = np.cumsum([0] + [len(s.instructions) for s in samples])
-    shown = [
-        start
-        + np.sort(
-            rng.choice(len(s.instructions), min(shape.mask_instructions, len(s.instructions)), replace=False)
-        )
+    shown = [start + _shown(s, shape, rng) for start, s in zip(first[:-1], samples, strict=True)]
+    aligned = [
+        int(start) + 2 * i
         for start, s in zip(first[:-1], samples, strict=True)
+        for i in range(len(s.concepts))
     ]
+    concepts = [encode(concept) for s in samples for concept in s.concepts]
     return Batch(
         pixel_values=torch.from_numpy(pixels),
         texts=tuple(instruction.text for _, instruction in asked),
@@ -295,7 +321,17 @@ def assemble(
         else torch.zeros(0, shape.mask_size, shape.mask_size, dtype=torch.uint8),
         target_pair=torch.tensor(pairs, dtype=torch.int64),
         target_object=torch.tensor(targets, dtype=torch.int64),
+        aligned=torch.tensor(aligned, dtype=torch.int64)[:, None] + torch.arange(2),
+        concept_ids=torch.from_numpy(np.array(concepts, np.int64).reshape(-1, 32)),
     )
+
+
+def _shown(sample: Sample, shape: BatchShape, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The instructions of a sample that get masks: its pairs, and others at random; ascending."""
+    paired = 2 * len(sample.concepts)
+    others = len(sample.instructions) - paired
+    drawn = rng.choice(others, min(shape.mask_instructions - paired, others), replace=False)
+    return np.concatenate([np.arange(paired), paired + np.sort(drawn)])
 
 
 def shrink_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:

@@ -38,6 +38,7 @@ class RecordBatches(Dataset[Batch]):
 
     A picture's instructions are drawn from all its records by level. The concept texts of records of
     granularity "one" and "subset" are left out: they name the targets' noun, which may have more instances.
+    With pairs in the shape, pictures with too few records for them are left out, see `_pairable`.
 
     Args:
         folder: holds `annotations.json` and `images/`.
@@ -68,7 +69,9 @@ class RecordBatches(Dataset[Batch]):
         self.folder, self.shape, self.encode, self.seed, self.stream = folder, shape, encode, seed, stream
         self.level_weights, self.augment = dict(level_weights), augment
         questions: dict[str, list[_Question]] = defaultdict(list)
+        paired: dict[str, list[Record]] = defaultdict(list)
         for record in read_annotations(folder / ANNOTATIONS):
+            paired[record.file_name] += [record] if _pairable(record) else []
             questions[record.file_name] += [
                 q for q in _questions(record) if level_weights.get(q.level, 0) > 0
             ]
@@ -77,12 +80,19 @@ class RecordBatches(Dataset[Batch]):
         self.questions = {
             name: questions[name]
             for name in sorted(questions)
-            if questions[name] and (name in held_out) == (part == "validation")
+            if questions[name]
+            and len(paired[name]) >= shape.pairs
+            and (name in held_out) == (part == "validation")
         }
+        self.paired = {name: paired[name] for name in self.questions} if shape.pairs else {}
         if not self.questions:
+            wanted = (
+                f" and {shape.pairs} records to pair a simple and a complex text in" if shape.pairs else ""
+            )
             raise DataError(
                 f"{folder / ANNOTATIONS}: none of the pictures for {part} has a text of the levels "
-                f"{', '.join(level_weights)}; {len(held_out)} of {len(questions)} are kept for validation"
+                f"{', '.join(level_weights)}{wanted}; {len(held_out)} of {len(questions)} are kept for "
+                "validation"
             )
         self._orders: dict[int, list[str]] = {}
 
@@ -111,7 +121,12 @@ class RecordBatches(Dataset[Batch]):
         return self._orders[turn]
 
     def _sample(self, name: str, rng: np.random.Generator) -> Sample:
-        asked = _choose(self.questions[name], self.level_weights, self.shape.instructions, rng)
+        records = _some(self.paired[name], self.shape.pairs, rng) if self.shape.pairs else []
+        asked = [question for record in records for question in _pair(record, rng)]
+        # Where the pairs were all there is to ask, some are asked again.
+        left = [question for question in self.questions[name] if question not in asked]
+        count = self.shape.instructions - len(asked)
+        asked += _choose(left or self.questions[name], self.level_weights, count, rng)
         masks: list[NDArray[np.bool_]] = []
         instructions = []
         first: dict[int, tuple[int, ...]] = {}
@@ -134,7 +149,27 @@ class RecordBatches(Dataset[Batch]):
             boxes=mask_boxes(stack),
             attributes=np.full((len(stack), 4), -1, np.int64),
             instructions=tuple(instructions),
+            concepts=tuple(record.concept[0] for record in records),
         )
+
+
+def _pairable(record: Record) -> bool:
+    """Whether it has a concept, a simple and a complex text, and a target.
+
+    The texts of a record without targets need not mean the same.
+    """
+    instances = [annotation for annotation in record.annotations if not annotation.iscrowd]
+    return bool(record.concept and record.simple and record.complex and instances)
+
+
+def _pair(record: Record, rng: np.random.Generator) -> tuple[_Question, _Question]:
+    """One of its simple and one of its complex texts."""
+    simple, complex_ = (texts[int(rng.integers(len(texts)))] for texts in (record.simple, record.complex))
+    return _Question(record, "simple", simple), _Question(record, "complex", complex_)
+
+
+def _some(records: Sequence[Record], count: int, rng: np.random.Generator) -> list[Record]:
+    return [records[i] for i in rng.choice(len(records), count, replace=False)]
 
 
 def _questions(record: Record) -> list[_Question]:

@@ -142,7 +142,7 @@ def scene_records(
     records: list[Record] = []
     next_annotation = 1
     for (granularity, targets), by_level in chosen:
-        noun = _noun(scene, targets)
+        noun = noun_of(scene, targets)
         concept = by_level["concept"] if granularity in ("all", "none") else [noun]
         records.append(
             Record(
@@ -184,7 +184,8 @@ def _texts_of_none(scene: DrawnScene, rng: np.random.Generator) -> dict[Level, l
     return {level: [] if text is None else [text.text] for level, text in written.items()}
 
 
-def _noun(scene: DrawnScene, targets: tuple[int, ...]) -> str:
+def noun_of(scene: DrawnScene, targets: tuple[int, ...]) -> str:
+    """The noun of some objects of a scene: their shape, or `MIXED` for several shapes."""
     shapes = {scene.objects[target].shape for target in targets}
     return shapes.pop() if len(shapes) == 1 else MIXED
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -46,6 +46,7 @@ class Checkpoint:
         average: averaged weights and their number of updates; empty at the start of a stage.
         optimizer: the optimiser's state; empty at the start of a stage.
         sums: loss terms added up since the last line of metrics; "count" and "seconds" of their steps.
+        projector: the projector's state; empty in files from before there was one.
     """
 
     stage: int
@@ -55,6 +56,7 @@ class Checkpoint:
     average: dict[str, Any]
     optimizer: dict[str, Any]
     sums: dict[str, float]
+    projector: dict[str, Tensor] = field(default_factory=dict)
 
 
 class RunFolder:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.train.alignment import AlignmentWeights
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
 
@@ -40,6 +41,9 @@ class StageConfig:
         none_share: share of the instructions of drawn scenes that match nothing.
         image_size: side of the images, pixels; 0 for the model's own. Smaller ones cost less, and no weight
             depends on it.
+        pairs: pairs of a simple and a complex instruction for the same targets, an image: what the alignment
+            losses of stage 3 compare. They come first among an image's instructions and always get masks.
+        text_lr: of `lr`, for the text encoder.
     """
 
     name: StageName
@@ -51,10 +55,14 @@ class StageConfig:
     level_weights: Mapping[Level, float]
     none_share: float = 0.2
     image_size: int = 0
+    pairs: int = 0
+    text_lr: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "lr")
-        _at_least_zero(self, "warmup", "none_share", "image_size")
+        _positive(self, "steps", "lr", "text_lr")
+        _at_least_zero(self, "warmup", "none_share", "image_size", "pairs")
+        if self.pairs and self.route != "adapted":
+            raise ValueError("pairs align the paths of simple and complex: set route to 'adapted'")
         if self.none_share >= 1:
             raise ValueError(f"none_share must be below 1, got {self.none_share}")
         if not self.trainable:
@@ -84,8 +92,10 @@ class TrainConfig:
         start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
         data: folder with SAM3-I's `annotations.json` and `images/` to train on, a twentieth of it kept for
             validation; "" for drawn scenes, of which no two steps see the same.
-        images, instructions, mask_instructions: images a step and rank, instructions an image, and how many get masks.
+        images, instructions, mask_instructions: images a step and rank, instructions an image, and how many
+            get masks.
         losses: weights of the terms.
+        alignment: weights of the terms between the two instructions of a pair, in stages that have pairs.
         weight_decay: on matrices and kernels; none on norms and biases.
         clip: largest L2 norm of the gradient.
         ema_decay: of the averaged weights, which are validated and written; warms up as (1 + n) / (10 + n).
@@ -103,6 +113,7 @@ class TrainConfig:
     instructions: int = 6
     mask_instructions: int = 2
     losses: LossWeights = field(default_factory=LossWeights)
+    alignment: AlignmentWeights = field(default_factory=AlignmentWeights)
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema_decay: float = 0.998
@@ -134,6 +145,14 @@ class TrainConfig:
             )
         if "image" in names and (self.data or not self.losses.attributes):
             raise ValueError("stage 'image' needs drawn scenes (no data) and losses.attributes above 0")
+        for stage in self.stages:
+            if 2 * stage.pairs > self.mask_instructions:
+                raise ValueError(
+                    f"stage {stage.name!r}: every pair is two of an image's mask_instructions "
+                    f"({self.mask_instructions}), got {stage.pairs} pairs"
+                )
+        if self.alignment.on and not any(stage.pairs for stage in self.stages):
+            raise ValueError("alignment has weights above 0, but no stage has pairs: set pairs in stage '3'")
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `json.dump`."""
@@ -198,8 +217,13 @@ def _at_least_zero(config: object, *names: str) -> None:
 
 
 # The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
-# objects, and the adapters of a frozen one are too small to teach it that.
+# objects, and the adapters of a frozen one are too small to teach it that. What words mean is learned at 160
+# px, where a step costs less than half of one at the model's 224; the stages after that need few steps.
+_BASE_LEVELS: Mapping[Level, float] = {"concept": 0.25, "simple": 0.375, "complex": 0.375}
+
 NANO = TrainConfig(
+    losses=LossWeights(grounding=10.0),
+    mask_instructions=1,
     stages=(
         StageConfig(
             name="image",
@@ -209,31 +233,54 @@ NANO = TrainConfig(
             route="unadapted",
             trainable=("image",),
             level_weights={"concept": 1.0},
+            image_size=160,
         ),
         StageConfig(
             name="base",
-            steps=14_000,
+            steps=12_000,
             route="unadapted",
             trainable=("base",),
-            level_weights={"concept": 0.3, "simple": 0.35, "complex": 0.35},
+            level_weights=_BASE_LEVELS,
+            none_share=0.25,
+            image_size=160,
         ),
         StageConfig(
-            name="1", steps=3_000, route="adapted", trainable=("simple",), level_weights={"simple": 1.0}
+            name="detail",
+            steps=2_000,
+            lr=3e-4,
+            warmup=100,
+            route="unadapted",
+            trainable=("base",),
+            level_weights=_BASE_LEVELS,
+            none_share=0.25,
+        ),
+        StageConfig(
+            name="1",
+            steps=450,
+            warmup=50,
+            route="adapted",
+            trainable=("simple",),
+            level_weights={"simple": 1.0},
+            none_share=0.25,
         ),
         StageConfig(
             name="2",
-            steps=3_000,
+            steps=600,
+            warmup=50,
             route="adapted",
             trainable=("bridge", "complex"),
             level_weights={"complex": 1.0},
+            none_share=0.25,
         ),
         StageConfig(
             name="3",
-            steps=1_500,
+            steps=250,
             lr=2e-4,
+            warmup=25,
             route="adapted",
             trainable=("simple", "bridge", "complex"),
             level_weights={"simple": 0.5, "complex": 0.5},
+            none_share=0.25,
         ),
     ),
 )

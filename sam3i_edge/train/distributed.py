@@ -1,6 +1,6 @@
 """Data-parallel training: one process a rank, started by `torchrun`, gradients averaged after every step.
 
-On two cores, two ranks of one thread each take three quarters of the time of one process with two threads: the
+On two cores, two ranks of one thread each take four fifths of the time of one process with two threads: the
 tensors of a nano model are too small to share out inside an operator.
 """
 
@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -47,8 +48,25 @@ class Ranks:
         message = torch.cat([g.flatten() for g in gradients])
         distributed.all_reduce(message)
         message /= self.size
-        parts = message.split([g.numel() for g in gradients])
+        parts = torch.split(message, [g.numel() for g in gradients])
         torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks in their order, for a loss that every rank computes alike on all of them.
+
+        Gradients flow to this rank's own rows, times `size`: after `average_gradients` every parameter then
+        has the gradient that one process with all rows would give it. The backward pass sends nothing.
+
+        Args:
+            rows: [n, ...] of any type, n and shape equal on every rank.
+
+        Returns:
+            [size * n, ...]; `rows` itself for one rank.
+        """
+        if self.size == 1:
+            return rows
+        gathered: Tensor = _Gather.apply(rows, self.rank, self.size)  # type: ignore[no-untyped-call]
+        return gathered
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is set on some rank."""
@@ -68,6 +86,23 @@ class Ranks:
         """Returns when every rank has come here."""
         if self.size > 1:
             distributed.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """`Ranks.gather`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:
+        """The rows of all ranks."""
+        ctx.own, ctx.size = slice(rank * len(rows), (rank + 1) * len(rows)), size
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size)]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The own rows' gradient: what the other ranks would send for them is the same once more each."""
+        return grad[ctx.own] * ctx.size, None, None
 
 
 @contextmanager

@@ -8,33 +8,53 @@ import torch
 from torch import Tensor, nn
 
 from sam3i_edge.data.dataset import Batch
+from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.train.alignment import AlignmentWeights, alignment_loss
 from sam3i_edge.train.attributes import ATTRIBUTES, AttributeHeads
 from sam3i_edge.train.config import StageConfig
+from sam3i_edge.train.distributed import Ranks
 from sam3i_edge.train.losses import LossWeights, segmentation_loss
+from sam3i_edge.train.projector import Projector, concept_numbers
 from sam3i_edge.train.validation import validate
 
 
 class Objective:
-    """Loss and validation of a stage, with the heads that only training needs.
+    """Loss and validation of a stage, with the heads and the projector that only training needs.
 
     Args:
-        model: on `device`; its image encoder gets a forward hook, which hands the pyramid to the heads.
+        model: on `device`; its image encoder gets a forward hook, which hands the pyramid to the heads, and
+            its text encoder one for the projector.
         weights: of the terms.
         device: CUDA runs the model in bfloat16; losses are float32 everywhere.
+        alignment: weights of the terms between the two instructions of a pair.
+        ranks: their samples are compared with each other.
     """
 
-    def __init__(self, model: SAM3I, weights: LossWeights, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: SAM3I,
+        weights: LossWeights,
+        device: torch.device,
+        alignment: AlignmentWeights = AlignmentWeights(),  # noqa: B008  (frozen)
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ) -> None:
         self.model, self.weights, self.device = model, weights, device
+        self.alignment, self.ranks = alignment, ranks
         self.heads = AttributeHeads(model.config.d_model).to(device)
+        self.projector = Projector(model.config.d_model).to(device)
         self._maps: tuple[Tensor, ...] = ()
+        self._texts: dict[Level, Tensor] = {}
         model.image_encoder.register_forward_hook(self._keep_maps)
+        model.text_encoder.register_forward_hook(self._keep_text)
 
     def parameters(self, stage: StageConfig) -> dict[str, nn.Parameter]:
-        """What learns beside the model: nothing where the image encoder, which the heads teach, is frozen."""
-        if not self._uses_heads(stage):
-            return {}
-        return {f"heads.{name}": parameter for name, parameter in self.heads.named_parameters()}
+        """What learns beside the model: heads where the image encoder does, the projector where pairs do."""
+        used: dict[str, nn.Module] = {"heads": self.heads} if self._uses_heads(stage) else {}
+        if self._aligns(stage) and self.alignment.contrastive:
+            used["projector"] = self.projector
+        return {f"{head}.{name}": p for head, module in used.items() for name, p in module.named_parameters()}
 
     def loss(self, batch: Batch, stage: StageConfig) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, float32 [], and every unweighted term, float32 [], detached.
@@ -60,7 +80,12 @@ class Objective:
                     batch.mask_index,
                 )
             total, terms = segmentation_loss(prediction, batch, self.weights)
-        maps, self._maps = self._maps, ()
+            if self._aligns(stage):
+                with autocast:
+                    self.model.text_encoder(batch.concept_ids, "concept")
+                aligned, named = self._alignment(prediction, batch)
+                total, terms = total + aligned, terms | named
+        maps, self._maps, self._texts = self._maps, (), {}
         if self._uses_heads(stage):
             attributes = self.heads(maps, batch)
             total = total + self.weights.attributes * attributes
@@ -78,7 +103,7 @@ class Objective:
             figures = self._accuracy(batches)
         else:
             figures = validate(self.model, batches, adapted=stage.route == "adapted")
-        self._maps = ()
+        self._maps, self._texts = (), {}
         return figures
 
     @torch.no_grad()
@@ -91,12 +116,41 @@ class Objective:
             found.append(self.heads.accuracy(self._maps, here))
         return dict(zip(ATTRIBUTES, torch.stack(found).mean(0).tolist(), strict=True))
 
+    def _alignment(self, prediction: Prediction, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """`alignment_loss` of the batch's pairs, with the concepts' features just computed."""
+        texts = (
+            self._text_features(batch, "simple", 0),
+            self._text_features(batch, "complex", 1),
+            self._texts["concept"],
+        )
+        features = torch.stack([self.projector(text) for text in texts], 1)  # [A, 3, C]
+        rows = torch.searchsorted(batch.mask_index, batch.aligned)
+        return alignment_loss(
+            prediction.semantic_logits[rows].float(),
+            batch.union_masks(batch.aligned[:, 0].contiguous()),
+            self.ranks.gather(features),
+            concept_numbers(self.ranks.gather(batch.concept_ids)),
+            self.alignment,
+        )
+
+    def _text_features(self, batch: Batch, level: Level, column: int) -> Tensor:
+        """Text features of the pairs' instructions of a level; the encoder saw its level's rows in order."""
+        place = (batch.level == LEVELS.index(level)).cumsum(0) - 1
+        return self._texts[level].index_select(0, place[batch.aligned[:, column]])
+
+    def _aligns(self, stage: StageConfig) -> bool:
+        return self.alignment.on and stage.pairs > 0
+
     def _uses_heads(self, stage: StageConfig) -> bool:
         return self.weights.attributes > 0 and bool({"image", "base"} & set(stage.trainable))
 
     def _keep_maps(self, module: nn.Module, inputs: object, maps: tuple[Tensor, ...]) -> None:
         del module, inputs
         self._maps = maps
+
+    def _keep_text(self, module: nn.Module, inputs: tuple[Tensor, Level], features: Tensor) -> None:
+        del module
+        self._texts[inputs[1]] = features
 
 
 def _trim(input_ids: Tensor) -> Tensor:

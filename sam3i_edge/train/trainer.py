@@ -19,6 +19,7 @@ from sam3i_edge.model.config import PRESETS as MODELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train import stages
+from sam3i_edge.train.alignment import check_samples
 from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights
 from sam3i_edge.train.config import StageConfig, TrainConfig
 from sam3i_edge.train.distributed import Ranks, joined
@@ -89,6 +90,9 @@ def run_training(
     try:
         with torch.random.fork_rng(enabled=True), stop_on_signal() as stop, joined(where) as ranks:
             deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+            for stage in config.stages:
+                if stage.pairs:
+                    check_samples(config.images * stage.pairs * ranks.size, config.alignment)
             folder = RunFolder(out)
             checkpoint = folder.begin(config, resume=resume) if ranks.rank == 0 else None
             ranks.wait()
@@ -134,6 +138,8 @@ class _Run:
                 self.model, self.objective = self._build(self.current)
             self.model.load_state_dict(checkpoint.model)
             self.objective.heads.load_state_dict(checkpoint.heads)
+            if checkpoint.projector:
+                self.objective.projector.load_state_dict(checkpoint.projector)
         elif self.config.start:
             load_weights(self.model, Path(self.config.start))
         if self.stage < len(self.config.stages):
@@ -162,7 +168,8 @@ class _Run:
         """The model at a stage's image size, with fresh weights, and its objective."""
         # Channels last: convolutions take 25 % less time on a CPU.
         model = SAM3I(self._sizes(stage)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model, Objective(model, self.config.losses, self.device)
+        config = self.config
+        return model, Objective(model, config.losses, self.device, config.alignment, self.ranks)
 
     def _open_stage(self, checkpoint: Checkpoint | None) -> None:
         if self.step == 0:
@@ -170,7 +177,7 @@ class _Run:
         learns = stages.freeze(self.model, self.current)
         self.parameters = learns | self.objective.parameters(self.current)
         self.average = stages.Average(self.model, self.config.ema_decay)
-        self.optimizer = stages.optimizer(self.parameters, self.config.weight_decay)
+        self.optimizer = stages.optimizer(self.parameters, self.config.weight_decay, self.current.text_lr)
         if checkpoint is not None and checkpoint.step:
             self.average.load(checkpoint.average)
             self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -215,10 +222,10 @@ class _Run:
         self._save()
         if self.stage < len(self.config.stages):
             if self._sizes(self.current) != self.model.config:
-                weights, heads = self.model.state_dict(), self.objective.heads.state_dict()
+                weights, before = self.model.state_dict(), self.objective
                 self.model, self.objective = self._build(self.current)
                 self.model.load_state_dict(weights)
-                self.objective.heads.load_state_dict(heads)
+                self.objective.heads, self.objective.projector = before.heads, before.projector
                 self.held_out = []
             self._open_stage(None)
 
@@ -233,6 +240,7 @@ class _Run:
             mask_instructions=1 if wordless else config.mask_instructions,
             image_size=sizes.image_size,
             mask_size=sizes.mask_size,
+            pairs=0 if held_out else self.current.pairs,
         )
         # The same scenes and instructions in every stage, so that their figures compare.
         levels = dict.fromkeys(LEVELS, 1.0) if held_out else self.current.level_weights
@@ -263,7 +271,7 @@ class _Run:
         drawn = (self.config.seed * 16 + self.stage) * 10_000_000 + step + 1
         torch.manual_seed(drawn * self.ranks.size + self.ranks.rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = stages.learning_rate(stage, step)
+            group["lr"] = stages.learning_rate(stage, step) * group.get("lr_scale", 1.0)
         loss, terms = self.objective.loss(batch, stage)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -320,6 +328,7 @@ class _Run:
                 step=self.step,
                 model=self.model.state_dict(),
                 heads=self.objective.heads.state_dict(),
+                projector=self.objective.projector.state_dict(),
                 average=self.average.state() if self.step else {},
                 optimizer=self.optimizer.state_dict() if self.step else {},
                 sums=self.sums,

@@ -21,6 +21,7 @@ from sam3i_edge.data.dataset import (
 )
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.palette import COLORS
+from sam3i_edge.data.shapes import SHAPES
 from sam3i_edge.preprocess import to_pixel_values
 
 ALL = {"concept": 1.0, "simple": 1.0, "complex": 1.0}
@@ -139,6 +140,8 @@ def test_bad_level_weights(weights):
     [
         ({"images": 0}, "images must be at least 1, got 0"),
         ({"mask_instructions": 7}, "mask_instructions must be at most instructions, got 7 of 6"),
+        ({"pairs": 2}, "pairs must be 0 to 1, half of mask_instructions, got 2"),
+        ({"pairs": -1}, "pairs must be 0 to 1, half of mask_instructions, got -1"),
     ],
 )
 def test_bad_shapes(settings, message):
@@ -223,6 +226,36 @@ def test_masks_shrink_to_shares():
     mask[:3, :4] = True
     assert shrink_mask(mask, 2).tolist() == [[191, 0], [0, 0]]
     assert shrink_mask(mask, 4).tolist() == [[255, 255, 0, 0], [128, 128, 0, 0], [0] * 4, [0] * 4]
+
+
+def test_pairs_come_first_share_their_targets_and_get_masks():
+    shape = replace(SHAPE, instructions=6, mask_instructions=5, pairs=2)
+    data = scenes(shape, none_share=0.5)
+    kinds = Counter()
+    for number in range(4):
+        batch = data[number]
+        assert same(scenes(shape, none_share=0.5)[number], batch)
+        assert batch.aligned.tolist() == [[0, 1], [2, 3], [6, 7], [8, 9]]
+        assert batch.concept_ids.shape == (4, 32)
+        assert {0, 1, 2, 3, 6, 7, 8, 9} < set(batch.mask_index.tolist())
+        assert (len(batch.mask_index), batch.mask_index.tolist()) == (10, sorted(batch.mask_index.tolist()))
+        asked = [batch.target_object[batch.target_pair == p].tolist() for p in range(12)]
+        for (one, other), ids in zip(batch.aligned.tolist(), batch.concept_ids, strict=True):
+            assert batch.level[[one, other]].tolist() == [1, 2]
+            assert asked[one] == asked[other] != []
+            shapes = {SHAPES[batch.object_attributes[target, 0]] for target in asked[one]}
+            noun = shapes.pop() if len(shapes) == 1 else "shape"
+            assert torch.equal(ids, torch.from_numpy(encode(noun)))
+        assert asked[0] != asked[2]
+        kinds.update(batch.granularities[p] for p in range(12) if p % 6 > 3)
+    assert kinds["none"] > 0
+
+
+def test_without_pairs_nothing_is_aligned():
+    batch = scenes()[0]
+    assert batch.aligned.shape == (0, 2)
+    assert batch.concept_ids.shape == (0, 32)
+    assert batch.concept_ids.dtype == batch.aligned.dtype == torch.int64
 
 
 def test_moving_keeps_texts_and_moves_tensors():

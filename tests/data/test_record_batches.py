@@ -143,3 +143,46 @@ def test_bad_folders_are_named(folder):
     cv2.imwrite(str(folder / "images" / "gone.png"), np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(DataError, match=r"gone\.png is 40 x 40 px, record 1 says 80 x 40"):
         batches(folder)[0]
+
+
+def test_pairs_are_two_texts_of_one_record(folder):
+    texts = {"simple": ["the left square", "left square"], "complex": ["what stands on the left"]}
+    write(
+        folder,
+        record(1, "b.png", [square(1, 0)], "one", **texts),
+        record(2, "b.png", [square(2, 0), square(3, 40)], "all", simple=["all"], complex=["four corners"]),
+        record(3, "b.png", [square(4, 40)], "one", simple=["the right square"]),
+        record(4, "b.png", [], "none", simple=["the cat"], complex=["what purrs"]),
+        record(5, "b.png", [square(5, 40, iscrowd=1)], "all", simple=["crowd"], complex=["many"]),
+        record(6, "b.png", [square(6, 40)], "one", concept=[], simple=["bare"], complex=["naked"]),
+    )
+    shape = replace(SHAPE, images=1, instructions=6, mask_instructions=4, pairs=2)
+    for number in range(4):
+        batch = batches(folder, shape, level_weights={"simple": 1.0, "complex": 1.0})[number]
+        assert batch.aligned.tolist() == [[0, 1], [2, 3]]
+        assert set(batch.mask_index.tolist()) == {0, 1, 2, 3}
+        found = {frozenset(batch.texts[p] for p in pair) for pair in batch.aligned.tolist()}
+        assert frozenset({"all", "four corners"}) in found
+        assert any("what stands on the left" in pair for pair in found)
+        for one, other in batch.aligned.tolist():
+            assert batch.level[[one, other]].tolist() == [1, 2]
+            targets = [batch.target_object[batch.target_pair == p].tolist() for p in (one, other)]
+            assert targets[0] == targets[1] != []
+        assert batch.concept_ids.tolist() == [[len("square")] * 32] * 2
+        assert len(set(batch.texts)) == 6
+
+
+def test_pictures_with_too_few_pairs_are_left_out(folder):
+    write(
+        folder, record(1, "b.png", [square(1, 0)], simple=["the left square"], complex=["what stands left"])
+    )
+    shape = replace(SHAPE, instructions=2, mask_instructions=2, pairs=1)
+    assert sorted(batches(folder, shape)[0].texts) == sorted(["the left square", "what stands left"] * 2)
+    shape = replace(SHAPE, instructions=4, mask_instructions=4, pairs=2)
+    with pytest.raises(
+        DataError, match=r"simple, complex and 2 records to pair a simple and a complex text in"
+    ):
+        batches(folder, shape)
+    write(folder, record(1, "b.png", [square(1, 0)], simple=["the left square"]))
+    with pytest.raises(DataError, match="none of the pictures for train"):
+        batches(folder, replace(SHAPE, instructions=2, mask_instructions=2, pairs=1))

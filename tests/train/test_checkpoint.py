@@ -95,7 +95,7 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path, tiny_run):
         folder.log(row)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "2", "st')
-    folder.save(checkpoint(stage=2, step=3))
+    folder.save(checkpoint(stage=3, step=3))
     folder.begin(tiny_run, resume=True)
     kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == rows[:4]

@@ -54,7 +54,11 @@ def change(path, value):
         (["losses"], [], r"losses must be a JSON object, got \[\]"),
         (["stages"], {}, "stages must be a list"),
         (["stages"], [], r"stages must be some of .* got \[\]"),
-        (["stages", 2, "name"], "4", r"stages\[2\].name must be one of 'image', 'base', 'detail', '1', '2', '3'"),
+        (
+            ["stages", 2, "name"],
+            "4",
+            r"stages\[2\].name must be one of 'image', 'base', 'detail', '1', '2', '3'",
+        ),
         (["stages", 2, "name"], "base", "in that order and once each"),
         (
             ["stages", 0, "trainable"],
@@ -70,7 +74,7 @@ def change(path, value):
         (["stages", 2, "level_weights"], {"simpl": 1}, r"stages\[2\].level_weights key must be one of"),
         (["stages", 2, "level_weights"], {"simple": "1"}, r"stages\[2\].level_weights.simple must be float"),
         (["stages", 2, "level_weights"], {}, r"stages\[2\]: level_weights must weigh"),
-        (["stages", 2, "route"], "unadapted", r"stages\[2\]: route 'unadapted' trains the base alone"),
+        (["stages", 3, "route"], "unadapted", r"stages\[3\]: route 'unadapted' trains the base alone"),
         (["stages", 0, "none_share"], 1.0, r"stages\[0\]: none_share must be below 1"),
     ],
 )
@@ -88,7 +92,7 @@ def test_a_missing_field_is_named():
 
 def test_adapters_need_a_base():
     values = plain(NANO)
-    del values["stages"][:2]
+    del values["stages"][:3]
     with pytest.raises(TrainingError, match="stage '1' needs trained weights"):
         TrainConfig.from_json(values)
     assert TrainConfig.from_json({**values, "start": "weights"}).start == "weights"
@@ -96,7 +100,7 @@ def test_adapters_need_a_base():
 
 def test_difference_names_the_first_field_that_differs():
     stages = (*NANO.stages[:2], replace(NANO.stages[2], lr=1e-3), *NANO.stages[3:])
-    assert NANO.difference(replace(NANO, stages=stages)) == "stages[2].lr: 0.0008 against 0.001"
+    assert NANO.difference(replace(NANO, stages=stages)) == "stages[2].lr: 0.0003 against 0.001"
     assert NANO.difference(replace(NANO, seed=1)) == "seed: 0 against 1"
 
 
@@ -118,6 +122,6 @@ def test_presets_by_name():
 
 
 def test_the_curriculum_keeps_the_base_frozen_after_its_stage():
-    assert [stage.name for stage in NANO.stages] == ["image", "base", "1", "2", "3"]
+    assert [stage.name for stage in NANO.stages] == ["image", "base", "detail", "1", "2", "3"]
     assert NANO.stages[1].trainable == ("base",)
-    assert all("base" not in stage.trainable for stage in NANO.stages[2:])
+    assert all("base" not in stage.trainable for stage in NANO.stages[3:])

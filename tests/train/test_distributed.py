@@ -19,8 +19,10 @@ SCRIPT = Path(__file__).with_name("two_ranks.py")
 def torchrun(out: Path, stop_at: str) -> None:
     root = Path(sam3i_edge.__file__).parents[1]
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        + [str(SCRIPT), str(out), stop_at],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+            *(str(SCRIPT), str(out), stop_at),
+        ],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=240,
@@ -40,6 +42,10 @@ def test_gradients_are_averaged_and_a_flag_reaches_all(tmp_path):
     torchrun(tmp_path, "gradients")
 
 
+def test_a_loss_over_gathered_rows_is_that_of_one_process_with_all_of_them(tmp_path):
+    torchrun(tmp_path, "gather")
+
+
 def test_two_ranks_stop_together_and_go_on_to_the_same_numbers(tmp_path):
     torchrun(tmp_path / "whole", "never")
     torchrun(tmp_path / "parts", "step detail 2")
@@ -52,14 +58,18 @@ def test_alone_nothing_is_sent(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined(torch.device("cpu")) as ranks:
         assert ranks == Ranks(0, 1)
-        assert ranks.any(True, torch.device("cpu")) and not ranks.any(False, torch.device("cpu"))
+        assert ranks.any(True, torch.device("cpu"))
+        assert not ranks.any(False, torch.device("cpu"))
+        rows = torch.ones(2, 3, requires_grad=True)
+        assert ranks.gather(rows) is rows
 
 
 def test_ranks_that_cannot_meet_are_an_error(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="WORLD_SIZE is set, but the ranks cannot meet"), joined(
-        torch.device("cpu")
+    with (
+        pytest.raises(TrainingError, match="WORLD_SIZE is set, but the ranks cannot meet"),
+        joined(torch.device("cpu")),
     ):
         pass

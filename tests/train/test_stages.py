@@ -37,9 +37,9 @@ def test_only_the_stage_learns(model, stage):
         assert {group_of(name) for name in learns} == set(stage.trainable)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
-    assert all(m.training == (stage.name in ("image", "base")) for m in norms)
+    assert all(m.training == (stage.name in ("image", "base", "detail")) for m in norms)
     adapter = model.text_encoder.layers[0].adapter
-    assert adapter.simple.training == (stage.name in ("base", "1", "3"))
+    assert adapter.simple.training == (stage.name in ("base", "detail", "1", "3"))
 
 
 def test_a_model_without_adapters_cannot_train_them(tiny_model):

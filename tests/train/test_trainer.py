@@ -127,7 +127,9 @@ def test_concept_answers_are_the_same_bits_before_and_after_the_adapters(whole, 
     assert not torch.equal(answers["after", 2].mask_logits, answers["before", 2].mask_logits)
 
 
-@pytest.mark.parametrize("place", [("step", "base", 2), ("step", "detail", 2), ("stage", "1", 4), ("validation", "2", 4)], ids=str)
+@pytest.mark.parametrize(
+    "place", [("step", "base", 2), ("step", "detail", 2), ("stage", "1", 4), ("validation", "2", 4)], ids=str
+)
 def test_a_run_that_died_goes_on_to_the_same_numbers(whole, tmp_path, tiny_run, encode, place):
     with pytest.raises(Killed):
         run_training(tiny_run, tmp_path, encode, device="cpu", progress=Watch(place, die))

@@ -1,4 +1,4 @@
-"""What `torchrun` starts twice in test_distributed.py: arguments are the run's folder and where to be stopped."""
+"""What `torchrun` starts twice in test_distributed.py, with the run's folder and where to be stopped."""
 
 import os
 import signal
@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from sam3i_edge.model.config import PRESETS
+from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, alignment_loss
 from sam3i_edge.train.distributed import joined
+from sam3i_edge.train.projector import Projector
 from sam3i_edge.train.trainer import run_training
 
 PRESETS["tiny"] = tiny.TINY
@@ -29,10 +31,36 @@ if stop_at == "gradients":
         ranks.average_gradients([used, unused])
         assert torch.equal(used.grad, torch.full((2, 2), 1.5))
         assert torch.equal(unused.grad, torch.full((3,), 0.5))
-        assert ranks.any(rank == 1, torch.device("cpu")) and not ranks.any(False, torch.device("cpu"))
+        assert ranks.any(rank == 1, torch.device("cpu"))
+        assert not ranks.any(False, torch.device("cpu"))
         value = torch.tensor(float(rank))
         ranks.from_first([value])
         assert value == 0
+elif stop_at == "gather":
+    # Six samples in one process, then three on each of two ranks.
+    torch.manual_seed(0)
+    maps, target, texts = torch.randn(6, 2, 5, 5), torch.rand(6, 5, 5).round(), torch.randn(6, 3, 32, 8)
+    concept = torch.tensor([3, 1, 3, 3, 2, 1])
+    projector, scale = Projector(8), nn.Parameter(torch.ones(5, 5))
+
+    def loss(part, gather):
+        features = torch.stack([projector(text) for text in texts[part].unbind(1)], 1)
+        found = (maps[part] * scale, target[part], gather(features), gather(concept[part]), SAM3I_ALIGNMENT)
+        return alignment_loss(*found)[0]
+
+    learned = [*projector.parameters(), scale]
+    whole = loss(slice(0, 6), lambda rows: rows)
+    wanted = torch.autograd.grad(whole, learned)
+    with joined(torch.device("cpu")) as ranks:
+        assert torch.equal(ranks.gather(concept[rank : rank + 2]), concept[[0, 1, 1, 2]])
+        mine = loss(slice(3 * rank, 3 * rank + 3), ranks.gather)
+        mine.backward()
+        ranks.average_gradients(learned)
+        parts = ranks.gather(mine.detach()[None])
+        assert parts[0] != parts[1]
+        torch.testing.assert_close(parts.mean(), whole.detach())
+        for parameter, gradient in zip(learned, wanted, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 else:
     told = []
 
@@ -42,9 +70,7 @@ else:
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = tiny.tiny_config()
-    run_training(
-        replace(config, stages=config.stages[1:4]), out, tiny.words, device="cpu", progress=tell
-    )
+    run_training(replace(config, stages=config.stages[1:4]), out, tiny.words, device="cpu", progress=tell)
     assert bool(told) == (rank == 0)
     if stop_at == "never":
         assert rank or told[-1] == "finished"
