@@ -1,44 +1,55 @@
-"""A trained model to a bundle: weights, tokenizer, licence, and a verified variant."""
+"""A model to a bundle: weights, tokenizer, licence, and a verified variant."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from sam3i_edge import __version__
-from sam3i_edge.bundle import new_bundle
-from sam3i_edge.errors import ExportError
+from sam3i_edge.bundle import BundleFolder, new_bundle
+from sam3i_edge.checkpoints.load import Checkpoint
+from sam3i_edge.checkpoints.tokenizer import write_tokenizer
+from sam3i_edge.checkpoints.weights import write_safetensors
+from sam3i_edge.errors import ArtifactError, ExportError
+from sam3i_edge.export.isolated import peak_memory
 from sam3i_edge.export.onnx_graph import export_onnx
-from sam3i_edge.export.parity import Agreement, FileRunner, answers, check, compare, drawn_pairs, torch_runner
+from sam3i_edge.export.parity import Agreement, check, compare, drawn_pairs
+from sam3i_edge.export.staged import FileGraphs, GraphSource, TorchGraphs, answers
 from sam3i_edge.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec, Variant
 from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.parts import build_model, open_weights
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer
-from sam3i_edge.train.checkpoint import load_weights, read_model_json, save_weights
+from sam3i_edge.train.checkpoint import WEIGHT_FILES, read_model_json
+from sam3i_edge.train.stages import group_of
 
 PARITY_PAIRS = 240
 _VARIANT = "onnx-fp32"
+# A model of more float32 bytes is handled graph by graph in processes of their own.
+_LARGE = 1 << 28
+
+Tell = Callable[[str], None]
 
 
 def load_model(weights: Path) -> SAM3I:
-    """Opens what training wrote: `model.json` and `*.safetensors`.
+    """Opens what training or a conversion wrote: `model.json` and `*.safetensors`.
 
     Raises:
         ExportError: the sizes are malformed.
-        TrainingError: a file is missing, damaged, or does not fit.
+        ArtifactError: a file is missing or damaged, or does not fit.
     """
-    values = read_model_json(weights)
-    if not isinstance(values, dict):
-        raise ExportError(
-            f"{weights / 'model.json'} holds a {type(values).__name__}, want an object of sizes"
-        )
-    model = SAM3I(ModelConfig.from_dict(values))
-    load_weights(model, weights)
-    return model.eval()
+    config = _read_config(weights)
+    model = build_model(config, open_weights(weights))
+    missing = sorted(name for name, value in model.state_dict().items() if value.is_meta)
+    if missing:
+        raise ArtifactError(f"{weights} lacks {len(missing)} tensors, the first is {missing[0]}")
+    return model
 
 
 def export_bundle(
@@ -50,8 +61,9 @@ def export_bundle(
     license_name: str = "Apache-2.0",
     threshold: float = 0.5,
     pairs: int = PARITY_PAIRS,
+    boxes: int = 0,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Tell | None = None,
 ) -> tuple[Manifest, Agreement]:
     """Exports a training run as a bundle with an fp32 ONNX variant.
 
@@ -66,6 +78,7 @@ def export_bundle(
         license_name: their short name.
         threshold: default least score, 0..1.
         pairs: at least 1; 200 or more for a release.
+        boxes: most boxes of one prompt; 0 for a model that was never trained on boxes.
         overwrite: replace `out` when it is a bundle.
         progress: called with a word on each step.
 
@@ -74,68 +87,217 @@ def export_bundle(
 
     Raises:
         ExportError: nothing to compare. ParityError: the graphs disagree with the model.
-        ArtifactError: `out` may not be written. TrainingError: `run` cannot be read.
+        ArtifactError: `out` may not be written, or `run` cannot be read.
     """
-    tell = progress or (lambda _: None)
     for needed in (run / "weights" / "model.json", run / "tokenizer.json", license_file):
         if not needed.is_file():
             raise ExportError(f"{needed} is missing: give the folder of a training run and a licence file")
-    model = load_model(run / "weights")
-    config = model.config
+    load_model(run / "weights")
+    config = _read_config(run / "weights")
     start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
     with new_bundle(out, overwrite=overwrite) as folder:
         shutil.copyfile(run / "tokenizer.json", folder.path / "tokenizer.json")
-        shutil.copyfile(license_file, folder.path / "LICENSE")
-        tokenizer = Tokenizer.from_file(
-            folder.path / "tokenizer.json", config.text_context, start_id=start, end_id=end
-        )
-        save_weights(model, folder.path / "weights")
-        variant = folder.path / _VARIANT
-        variant.mkdir()
-        files = export_onnx(model, variant, lambda graph: tell(f"exporting {graph}"))
-        tell(f"comparing {pairs} pairs with the model")
-        agreement = _verify(model, {g: variant / f for g, f in files.items()}, tokenizer, threshold, pairs)
-        manifest = folder.finish(
+        shutil.copytree(run / "weights", folder.path / "weights")
+        return _finish(
+            folder,
+            config,
+            TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
             name=name,
-            model=config.to_dict(),
-            preprocessing=Preprocessing(image_size=config.image_size),
-            tokenizer=TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
-            thresholds=Thresholds(score=threshold),
-            license=License(name=license_name),
-            provenance=_provenance(model),
-            variants={
-                _VARIANT: Variant(
-                    runtime="onnxruntime",
-                    precision="fp32",
-                    graphs={graph: f"{_VARIANT}/{file}" for graph, file in files.items()},
-                    agreement=agreement.to_dict(),
-                    versions={
-                        "sam3i-edge": __version__,
-                        **{p: version(p) for p in ("torch", "onnx", "onnxscript", "onnxruntime")},
-                    },
-                )
-            },
+            license_file=license_file,
+            license_name=license_name,
+            threshold=threshold,
+            pairs=pairs,
+            boxes=boxes,
+            provenance={},
+            tell=progress or (lambda _: None),
         )
+
+
+def convert_bundle(
+    checkpoint: Checkpoint,
+    tokenizer: Path,
+    out: Path,
+    *,
+    name: str,
+    license_file: Path,
+    license_name: str = "SAM License",
+    threshold: float = 0.5,
+    pairs: int = PARITY_PAIRS,
+    boxes: int = 8,
+    overwrite: bool = False,
+    progress: Tell | None = None,
+) -> tuple[Manifest, Agreement]:
+    """Writes an official checkpoint as a bundle with an fp32 ONNX variant, checked as in `export_bundle`.
+
+    Tensors are written one at a time and graphs are handled one at a time, large ones in processes of their
+    own: no process holds more than one graph.
+
+    Args:
+        checkpoint: opened by `read_checkpoint`.
+        tokenizer: CLIP's merges file, a `tokenizer.json`, or a folder that holds one.
+        out: folder of the bundle.
+        name: of the model.
+        license_file: terms of the weights; copied in.
+        license_name: their short name.
+        threshold: default least score, 0..1.
+        pairs: at least 1.
+        boxes: most boxes of one prompt; 0 leaves box prompts out.
+        overwrite: replace `out` when it is a bundle.
+        progress: called with a word on each step.
+
+    Returns:
+        The manifest and the agreement.
+
+    Raises:
+        ExportError, ParityError: as in `export_bundle`.
+        ArtifactError: `out` may not be written, or the disk has too little room.
+    """
+    tell = progress or (lambda _: None)
+    config = checkpoint.config
+    if not license_file.is_file():
+        raise ArtifactError(
+            f"the licence {license_file} does not exist: give the text that came with the weights"
+        )
+    size = 4 * sum(value.numel() for value in checkpoint.tensors.values())
+    _check_room(out, size, config, pairs)
+    with new_bundle(out, overwrite=overwrite) as folder:
+        start, end = write_tokenizer(tokenizer, folder.path / "tokenizer.json", config.vocab_size)
+        weights = folder.path / "weights"
+        weights.mkdir()
+        for file, groups in WEIGHT_FILES.items():
+            part = {key: value for key, value in checkpoint.tensors.items() if group_of(key) in groups}
+            if part:
+                bytes_ = 4 * sum(value.numel() for value in part.values())
+                tell(f"writing weights/{file}.safetensors, {_mib(bytes_)}")
+                write_safetensors(weights / f"{file}.safetensors", part)
+        (weights / "model.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        tell(f"weights written; peak memory of this process {_mib(peak_memory())}")
+        provenance: dict[str, str | int | float] = {
+            **checkpoint.notes,
+            "folded_adapters": checkpoint.folded_adapters,
+            "folded_bytes_saved": checkpoint.folded_bytes,
+            **{f"dropped: {why}": len(keys) for why, keys in checkpoint.dropped.items()},
+        }
+        return _finish(
+            folder,
+            config,
+            TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
+            name=name,
+            license_file=license_file,
+            license_name=license_name,
+            threshold=threshold,
+            pairs=pairs,
+            boxes=boxes,
+            provenance=provenance,
+            tell=tell,
+        )
+
+
+def _finish(
+    folder: BundleFolder,
+    config: ModelConfig,
+    tokenizer: TokenizerSpec,
+    *,
+    name: str,
+    license_file: Path,
+    license_name: str,
+    threshold: float,
+    pairs: int,
+    boxes: int,
+    provenance: Mapping[str, str | int | float],
+    tell: Tell,
+) -> tuple[Manifest, Agreement]:
+    """Exports, verifies and closes a bundle that has its weights and its tokenizer."""
+    shutil.copyfile(license_file, folder.path / "LICENSE")
+    weights = folder.path / "weights"
+    parameters = sum(value.numel() for value in open_weights(weights).values())
+    isolate = 4 * parameters > _LARGE
+    variant = folder.path / _VARIANT
+    variant.mkdir()
+
+    def done(what: str) -> Callable[[str, int], None]:
+        return lambda graph, peak: tell(
+            f"{what} {graph}" + (f": peak memory {_mib(peak)}" if isolate else "")
+        )
+
+    files = export_onnx(weights, config, variant, boxes, isolate=isolate, progress=done("exported"))
+    tell(f"comparing {pairs} pairs with the model")
+    asked = drawn_pairs(pairs, boxes=boxes)
+    if not config.adapter_dim:
+        asked = [replace(pair, level="concept") for pair in asked]
+    spec = Preprocessing(image_size=config.image_size)
+    encode = Tokenizer.from_file(
+        folder.path / tokenizer.file,
+        tokenizer.context_length,
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
+    )
+    sources: dict[str, GraphSource] = {
+        "model": TorchGraphs(weights, config, boxes),
+        "onnxruntime": FileGraphs({graph: variant / file for graph, file in files.items()}, "onnxruntime"),
+    }
+    reference, candidate = (
+        answers(
+            source,
+            asked,
+            encode,
+            spec,
+            threshold,
+            boxes,
+            scratch=folder.path.parent,
+            isolate=isolate,
+            progress=done(f"{runs}:"),
+        )
+        for runs, source in sources.items()
+    )
+    agreement = compare(reference, candidate)
+    check(agreement, "fp32")
+    manifest = folder.finish(
+        name=name,
+        model=config.to_dict(),
+        preprocessing=spec,
+        tokenizer=tokenizer,
+        thresholds=Thresholds(score=threshold),
+        license=License(name=license_name),
+        provenance={"parameters": parameters, "torch": torch.__version__, **provenance},
+        variants={
+            _VARIANT: Variant(
+                runtime="onnxruntime",
+                precision="fp32",
+                graphs={graph: f"{_VARIANT}/{file}" for graph, file in files.items()},
+                boxes=boxes,
+                agreement=agreement.to_dict(),
+                versions={
+                    "sam3i-edge": __version__,
+                    **{p: version(p) for p in ("torch", "onnx", "onnxscript", "onnxruntime")},
+                },
+            )
+        },
+    )
     return manifest, agreement
 
 
-def _verify(
-    model: SAM3I, paths: dict[str, Path], tokenizer: Tokenizer, threshold: float, count: int
-) -> Agreement:
-    pairs = drawn_pairs(count)
-    spec = Preprocessing(image_size=model.config.image_size)
-    runner = FileRunner(paths, "onnxruntime")
-    try:
-        agreement = compare(
-            list(answers(torch_runner(model), pairs, tokenizer, spec, threshold)),
-            list(answers(runner, pairs, tokenizer, spec, threshold)),
+def _read_config(weights: Path) -> ModelConfig:
+    values = read_model_json(weights)
+    if not isinstance(values, dict):
+        raise ExportError(
+            f"{weights / 'model.json'} holds a {type(values).__name__}, want an object of sizes"
         )
-    finally:
-        runner.close()
-    check(agreement, "fp32")
-    return agreement
+    return ModelConfig.from_dict(values)
 
 
-def _provenance(model: SAM3I) -> dict[str, str | int | float]:
-    parameters = sum(p.numel() for p in model.parameters())
-    return {"parameters": parameters, "torch": torch.__version__}
+def _check_room(out: Path, size: int, config: ModelConfig, pairs: int) -> None:
+    """Weights, graphs with as much again, and the features of the images that the gate encodes."""
+    features = 4 * config.d_model * (16 + 4 + 1) * config.grid**2
+    needed = 2 * size + features * (pairs // 5 + 1)
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise ArtifactError(
+            f"{parent} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB: "
+            "choose another disk, or fewer --pairs"
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

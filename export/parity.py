@@ -7,26 +7,19 @@ rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from itertools import zip_longest
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sam3i_edge.data.instructions import Granularity, write_instruction
-from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.scenes import DrawnScene, draw_scene
 from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.evaluate.assignment import linear_assignment
-from sam3i_edge.export.onnx_graph import graph_specs
 from sam3i_edge.levels import LEVELS, Level
-from sam3i_edge.manifest import Preprocessing
-from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.postprocess import resize_mask_logits, select
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.runtimes import Runtime, open_runtime
-from sam3i_edge.tokenizer import Tokenizer
+from sam3i_edge.prompt import BoxPrompt
 
 SMALL_AREA = (
     64  # px²: below it one boundary pixel moves IoU by several percent, so such instances are reported apart
@@ -70,12 +63,14 @@ class Pair:
         text: the instruction.
         level: its level.
         granularity: "one", "subset", "all" or "none" (nothing to find).
+        boxes: asked beside the text, or None.
     """
 
     image: NDArray[np.uint8]
     text: str
     level: Level
     granularity: Granularity
+    boxes: BoxPrompt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,55 +112,12 @@ class Agreement:
         return {name: float(value) for name, value in asdict(self).items()}
 
 
-class GraphRunner(Protocol):
-    """Runs graphs by name: a model in PyTorch, or opened files."""
+def drawn_pairs(count: int, seed: int = 0, *, boxes: int = 0) -> list[Pair]:
+    """Pairs of drawn scenes: all levels and granularities in turn, a fifth of them with nothing to find.
 
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Input arrays by name to output arrays by name."""
-
-
-def torch_runner(model: SAM3I) -> GraphRunner:
-    """The reference: the model itself, cut into the same graphs."""
-    specs = {spec.name: spec for spec in graph_specs(model)}
-
-    def run(graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        spec = specs[graph]
-        with torch.no_grad():
-            outputs = spec.module(*(torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in spec.inputs))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: value.numpy() for name, value in zip(spec.outputs, outputs, strict=True)}
-
-    return run
-
-
-class FileRunner:
-    """Exported graphs, each opened on first use.
-
-    Args:
-        paths: graph name -> file.
-        runtime: name in the table of `sam3i_edge.runtimes`.
-        device: device that the runtime knows.
+    With `boxes` every other pair that has something to find also has 1 to `boxes` of them: around a target,
+    then around something else (negative), and so on.
     """
-
-    def __init__(self, paths: Mapping[str, Any], runtime: str, device: str = "cpu") -> None:
-        self._paths, self._runtime, self._device = dict(paths), runtime, device
-        self._open: dict[str, Runtime] = {}
-
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Runs one graph."""
-        if graph not in self._open:
-            self._open[graph] = open_runtime(self._runtime, self._paths[graph], self._device)
-        return self._open[graph].run(inputs)
-
-    def close(self) -> None:
-        """Closes all graphs."""
-        for runtime in self._open.values():
-            runtime.close()
-        self._open.clear()
-
-
-def drawn_pairs(count: int, seed: int = 0) -> list[Pair]:
-    """Pairs of drawn scenes: all levels and granularities in turn, a fifth of them with nothing to find."""
     order: tuple[Granularity, ...] = ("one", "all", "none", "subset", "one")
     kinds = [(level, kind) for kind in order for level in LEVELS]
     pairs: list[Pair] = []
@@ -178,40 +130,17 @@ def drawn_pairs(count: int, seed: int = 0) -> list[Pair]:
             level, kind = kinds[(len(pairs) + offset) % len(kinds)]
             written = write_instruction(scene, rng, level, kind)
             if written is not None and len(pairs) < count:
-                pairs.append(Pair(scene.image, written.text, level, written.granularity))
+                shown = None
+                if boxes and written.targets and len(pairs) % 2:
+                    shown = _boxes_of(scene, written.targets, 1 + len(pairs) // 2 % boxes)
+                pairs.append(Pair(scene.image, written.text, level, written.granularity, shown))
     return pairs
 
 
-def answers(
-    run: GraphRunner, pairs: Sequence[Pair], tokenizer: Tokenizer, spec: Preprocessing, threshold: float
-) -> Iterator[Instances]:
-    """Segments every pair in order; an image shared by consecutive pairs is encoded once."""
-    seen: NDArray[np.uint8] | None = None
-    features: Mapping[str, NDArray[Any]] = {}
-    for pair in pairs:
-        if pair.image is not seen:
-            seen = pair.image
-            values = to_pixel_values(pair.image, spec.image_size, spec.mean, spec.std)
-            features = run("image_encoder", {"pixel_values": values})
-        ids = tokenizer.encode(pair.text).ids[None]
-        text = run(f"text_encoder.{pair.level}", {"input_ids": ids})["text_features"]
-        out = run(
-            "detector",
-            {
-                **{name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")},
-                "prompt": np.concatenate((text, features["cls_token"]), axis=1),
-                "prompt_mask": np.concatenate((ids != 0, np.ones((1, 1), bool)), axis=1),
-                "level": np.array([LEVELS.index(pair.level)], np.int64),
-            },
-        )
-        size = (pair.image.shape[0], pair.image.shape[1])
-        presence = float(out["presence"][0, 0])
-        kept = select(
-            out["scores"][0], out["boxes"][0], out["mask_logits"][0], presence, size, threshold=threshold
-        )
-        yield Instances(
-            scores=kept.scores, boxes=kept.boxes, masks=resize_mask_logits(kept.mask_logits, size)
-        )
+def _boxes_of(scene: DrawnScene, targets: Sequence[int], most: int) -> BoxPrompt:
+    others = [number for number in range(len(scene.objects)) if number not in targets]
+    order = [number for pair in zip_longest(targets, others) for number in pair if number is not None][:most]
+    return BoxPrompt.of([scene.objects[number].box for number in order], [n in targets for n in order])
 
 
 def compare(reference: Sequence[Instances], candidate: Sequence[Instances]) -> Agreement:

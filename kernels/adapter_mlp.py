@@ -47,11 +47,21 @@ def adapter_mlp_reference(
     x: torch.Tensor, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor], gates: torch.Tensor
 ) -> torch.Tensor:
     """The definition. Exporters trace it and tests compare against it."""
-    down, down_bias, norm, norm_bias, up, up_bias = first
-    h = torch.matmul(x, down.transpose(1, 2)) + down_bias[:, None]  # [B, N, R]
-    h = F.layer_norm(h, h.shape[-1:]) * norm[:, None] + norm_bias[:, None]
-    a = torch.matmul(F.gelu(h), up.transpose(1, 2)) + up_bias[:, None]  # [B, N, C]
+    a = bottleneck(x, first)
     down, down_bias, norm, norm_bias, up, up_bias = second
     h = F.gelu(F.layer_norm(F.linear(a, down, down_bias), down.shape[:1], norm, norm_bias))
     b = F.linear(h, up, up_bias)
     return x + gates[:, 0, None, None] * a + gates[:, 1, None, None] * b
+
+
+def bottleneck(x: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """f(x) = Up(GELU(LN(Down(x)))) with weights of each sample's own: [B, N, C] -> [B, N, C].
+
+    Args:
+        x: [B, N, C].
+        weights: as `first` of `adapter_mlp`.
+    """
+    down, down_bias, norm, norm_bias, up, up_bias = weights
+    h = torch.matmul(x, down.transpose(1, 2)) + down_bias[:, None]  # [B, N, R]
+    h = F.layer_norm(h, h.shape[-1:]) * norm[:, None] + norm_bias[:, None]
+    return torch.matmul(F.gelu(h), up.transpose(1, 2)) + up_bias[:, None]

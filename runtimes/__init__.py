@@ -31,7 +31,8 @@ class Runtime(Protocol):
         """Frees the graph's memory. Calling `run` afterwards raises; closing twice does nothing."""
 
 
-# name -> (module with `open(artifact, device, threads) -> Runtime` and `probe(device)`, package it needs)
+# name -> (module with `open(artifact, device, threads, low_memory=...) -> Runtime` and `probe(device)`, the
+# package it needs)
 _RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("sam3i_edge.runtimes.ort", "onnxruntime"),
 }
@@ -39,7 +40,9 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
 RUNTIMES = tuple(_RUNTIMES)
 
 
-def open_runtime(runtime: str, artifact: Path, device: str, *, threads: int | None = None) -> Runtime:
+def open_runtime(
+    runtime: str, artifact: Path, device: str, *, threads: int | None = None, low_memory: bool = False
+) -> Runtime:
     """Opens one graph, importing only the framework it needs.
 
     Args:
@@ -47,6 +50,7 @@ def open_runtime(runtime: str, artifact: Path, device: str, *, threads: int | No
         artifact: the graph's file.
         device: the device to run on, by the name that the runtime's module knows: "cpu".
         threads: threads for one operator, or None for one for each core this process may use.
+        low_memory: keep weights in the file where that is slower but smaller.
 
     Raises:
         RuntimeUnavailable: `runtime` is unknown, its package is not installed, or it refuses `device`.
@@ -55,7 +59,7 @@ def open_runtime(runtime: str, artifact: Path, device: str, *, threads: int | No
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    opened: Runtime = _module(runtime).open(artifact, device, threads)
+    opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory)
     return opened
 
 

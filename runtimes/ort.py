@@ -82,12 +82,12 @@ class OrtRuntime:
                 )
 
 
-def open(artifact: Path, device: str, threads: int | None = None) -> OrtRuntime:
+def open(artifact: Path, device: str, threads: int | None = None, *, low_memory: bool = False) -> OrtRuntime:
     """Opens an ONNX file; see `sam3i_edge.runtimes.open_runtime`."""
     if not artifact.is_file():
         raise ArtifactError(f"the graph {artifact} does not exist: copy or export the bundle again")
     try:
-        session = _session(os.fspath(artifact), device, threads)
+        session = _session(os.fspath(artifact), device, threads, low_memory)
     except _FAILURES as error:
         raise ArtifactError(f"onnxruntime cannot open {artifact}: {_one_line(error)}") from error
     return OrtRuntime(session, artifact.name)
@@ -107,7 +107,9 @@ def probe(device: str) -> None:
         raise RuntimeUnavailable(f"onnxruntime {version} computes 1 + 1 = {two.tolist()[0]} on {device}")
 
 
-def _session(model: str | bytes, device: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _session(
+    model: str | bytes, device: str, threads: int | None, low_memory: bool = False
+) -> onnxruntime.InferenceSession:
     if device not in _PROVIDERS:
         raise RuntimeUnavailable(f"onnxruntime runs on {', '.join(_PROVIDERS)} here, not on {device!r}")
     options = onnxruntime.SessionOptions()
@@ -118,6 +120,8 @@ def _session(model: str | bytes, device: str, threads: int | None) -> onnxruntim
     # Threads that wait by spinning fight with each other (each graph has its own) and with what else the
     # device does: on two busy cores one more instruction took 160 to 190 ms with spinning, 51 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if low_memory:  # weights stay in the mapped data file instead of being copied into a faster order
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 3
     onnxruntime.disable_telemetry_events()
     session = onnxruntime.InferenceSession(model, options, providers=_PROVIDERS[device])

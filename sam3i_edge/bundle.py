@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from sam3i_edge.errors import ArtifactError
+from sam3i_edge.errors import ArtifactError, UnknownModel
+from sam3i_edge.hub import fetch, is_hub_id
 from sam3i_edge.manifest import (
     MANIFEST,
     FileRecord,
@@ -37,11 +37,6 @@ from sam3i_edge.tokenizer import Tokenizer
 BUNDLED = ("sam3i-nano",)
 
 _ASSETS = Path(__file__).parent / "assets"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-class UnknownModel(ArtifactError, ValueError):  # noqa: N818  (the name says what happened)
-    """A model name is no bundled model, no folder and no Hub id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +261,16 @@ def _move(partial: Path, target: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def find_bundle(model: str | Path, revision: str | None = None, offline: bool = False) -> Path:
+def find_bundle(
+    model: str | Path, revision: str | None = None, *, token: str | None = None, offline: bool = False
+) -> Path:
     """Gives the folder of a model, fetching it from the Hub when needed. Verifies nothing.
 
     Args:
         model: a bundled name ("sam3i-nano"; it wins over a folder of that name), a bundle's folder, or a
             Hub id "org/name".
         revision: branch, tag or commit; for a Hub id only.
+        token: of the Hub; None uses the one that 'hf auth login' stored.
         offline: use only what was fetched before.
 
     Returns:
@@ -295,37 +293,8 @@ def find_bundle(model: str | Path, revision: str | None = None, offline: bool = 
             return folder
     except (OSError, RuntimeError) as error:  # a name too long, a home that does not exist
         raise UnknownModel(f"unknown model {name[:80]!r}: {error}") from error
-    if isinstance(model, str) and _HUB_ID.fullmatch(name):
-        return _from_hub(name, revision, offline)
+    if isinstance(model, str) and is_hub_id(name):
+        return fetch(name, "bundles", "a bundle", revision=revision, token=token, offline=offline)
     raise UnknownModel(
         f"unknown model {name!r}: want {', '.join(BUNDLED)}, the folder of a bundle, or a Hub id 'org/name'"
     )
-
-
-def _from_hub(name: str, revision: str | None, offline: bool) -> Path:
-    import huggingface_hub
-    import platformdirs
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
-
-    # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
-    label = name.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
-    folder = platformdirs.user_cache_path("sam3i-edge") / "bundles" / label
-    try:
-        huggingface_hub.snapshot_download(name, revision=revision, local_dir=folder, local_files_only=offline)
-    except HFValidationError as error:
-        raise UnknownModel(f"unknown model {name!r}: no such folder, and not a Hub id: {error}") from error
-    except GatedRepoError as error:
-        raise ArtifactError(
-            f"the Hub's {name!r} is gated: accept its terms on its page there, then run 'hf auth login'"
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ArtifactError(
-            f"there is no folder {name!r}, and the Hub did not give a bundle of that name: {reason}"
-        ) from error
-    return folder

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sam3i_edge import runtimes
 from sam3i_edge.bundle import Bundle
-from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable, UnknownDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,6 @@ DEVICES: dict[str, DeviceProfile] = {
 
 # Named in the design, and not in this version: the message must not read like a typing error.
 _LATER = ("cuda", "jetson", "intel-gpu", "intel-npu", "apple")
-
-
-class UnknownDevice(RuntimeUnavailable, ValueError):  # noqa: N818  (the name says what happened)
-    """A device name that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

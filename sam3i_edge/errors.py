@@ -2,7 +2,9 @@
 
 Sam3iError
     RuntimeUnavailable    a runtime or device is unknown, not installed, or refuses to run
-    ArtifactError         a bundle's file is missing, damaged, newer than this version, or leaves the bundle
+        UnknownDevice     a device name is none that this version knows (also a ValueError)
+    ArtifactError         a bundle's or checkpoint's file is missing, damaged, or not what it should be
+        UnknownModel      a model name is no bundled model, no folder and no Hub id (also a ValueError)
     ImageError            an image cannot be read or has no usable pixels (also a ValueError)
     InstructionError      an instruction is empty or absurdly long (also a ValueError)
     DataError             an annotation file does not follow the SAM3-I layout
@@ -24,8 +26,16 @@ class RuntimeUnavailable(Sam3iError):  # noqa: N818  (the name says what happene
     """A runtime or device is unknown, not installed, or refuses to run."""
 
 
+class UnknownDevice(RuntimeUnavailable, ValueError):  # noqa: N818  (the name says what happened)
+    """A device name is none that this version knows."""
+
+
 class ArtifactError(Sam3iError):
-    """A bundle's file is missing, damaged, newer than this version, or leaves the bundle."""
+    """A bundle's or checkpoint's file is missing, damaged, or not what it should be."""
+
+
+class UnknownModel(ArtifactError, ValueError):  # noqa: N818  (the name says what happened)
+    """A model name is no bundled model, no folder and no Hub id."""
 
 
 class ImageError(Sam3iError, ValueError):

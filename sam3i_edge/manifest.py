@@ -12,12 +12,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.levels import LEVELS
+from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.tokenizer import CONTEXT_LENGTH
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
-GRAPHS = ("image_encoder", *(f"text_encoder.{level}" for level in LEVELS), "detector")
+# What every variant has. Adapters may be missing, box prompts too.
+GRAPHS = ("image_encoder", f"text_encoder.{LEVELS[0]}", "detector")
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -73,6 +74,7 @@ class Variant(_Part):
         runtime: name in the table of `sam3i_edge.runtimes`.
         precision: "fp32", "fp16", "int8", ...
         graphs: graph name (all of `GRAPHS`, others allowed) to its file.
+        boxes: box slots of the detector's prompt, which `box_encoder` fills; 0 where there is none.
         quant_spec: file of the integer weights, or None for a float variant.
         agreement: figures of the comparison with the float model in PyTorch.
         versions: package to version, of what made it.
@@ -81,9 +83,15 @@ class Variant(_Part):
     runtime: str
     precision: str
     graphs: dict[str, str]
+    boxes: Annotated[int, Field(ge=0)] = 0
     quant_spec: str | None = None
     agreement: dict[str, float] = {}
     versions: dict[str, str] = {}
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that there is a text encoder for; a model without adapters has concept alone."""
+        return tuple(level for level in LEVELS if f"text_encoder.{level}" in self.graphs)
 
 
 class Manifest(_Part):
@@ -107,6 +115,9 @@ class Manifest(_Part):
             missing = [graph for graph in GRAPHS if graph not in variant.graphs]
             if missing:
                 raise ValueError(f"variant {name!r} lacks the graph {missing[0]}")
+            if (variant.boxes > 0) != ("box_encoder" in variant.graphs):
+                has = "has" if "box_encoder" in variant.graphs else "lacks"
+                raise ValueError(f"variant {name!r} takes {variant.boxes} boxes and {has} box_encoder")
             used |= {f"variants.{name}.graphs.{graph}": path for graph, path in variant.graphs.items()}
             if variant.quant_spec is not None:
                 used[f"variants.{name}.quant_spec"] = variant.quant_spec

@@ -17,6 +17,7 @@ from sam3i_edge import native, rle
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.levels import Level, as_level
 from sam3i_edge.preprocess import ImageSource, load_image
+from sam3i_edge.prompt import VISUAL
 
 if TYPE_CHECKING:
     import supervision
@@ -25,8 +26,9 @@ Index: TypeAlias = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.
 _T = TypeVar("_T", bound=np.generic)
 
 # Kinds of the plain values in the JSON; the others have code of their own.
-_TEXTS = ("instruction", "level", "level_chosen_by", "model", "device", "runtime", "precision")
+_TEXTS = ("level", "level_chosen_by", "model", "device", "runtime", "precision")
 _PLAIN: dict[str, type | tuple[type, ...]] = {
+    "instruction": (str, type(None)),
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(("presence", "threshold"), (int, float)),
     "truncated": bool,
@@ -36,7 +38,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Result:
-    """The instances that an instruction describes, best first; none is a normal answer.
+    """The instances that an instruction describes or boxes show, best first; none is a normal answer.
 
     Immutable: arrays are read-only, and copied on the way in unless they are so already. Everything is
     numpy. Masks are kept as the detector's small logits (or as run lengths, when read from JSON) and made at
@@ -44,7 +46,7 @@ class Result:
 
     Attributes:
         image_size: (H, W), pixels.
-        instruction: what was asked for.
+        instruction: what was asked for; None when it was asked by boxes alone.
         level: the level at which it was answered.
         level_chosen_by: "caller", or "auto" when the routing rule chose.
         presence: probability 0..1 that the image holds it at all.
@@ -65,7 +67,7 @@ class Result:
     """
 
     image_size: tuple[int, int]
-    instruction: str
+    instruction: str | None
     level: Level
     level_chosen_by: Literal["caller", "auto"]
     presence: float
@@ -246,7 +248,7 @@ class Result:
             self.iter_masks(),
             self.boxes,
             self.scores,
-            title=self.instruction,
+            title=self._asked,
             note=f"{self._found()} | {self.level} | presence {self.presence:.2f} | {self.model}",
         )
         return overlay.write(picture, path)
@@ -277,6 +279,8 @@ class Result:
     def to_supervision(self) -> supervision.Detections:
         """A `supervision.Detections`: class 0 is the instruction, which is also the class name.
 
+        Without an instruction the name is "visual", the text that stands in for it.
+
         Raises:
             RuntimeUnavailable: supervision is not installed.
         """
@@ -289,7 +293,7 @@ class Result:
             mask=self.masks.copy(),
             confidence=self.scores.copy(),
             class_id=np.zeros(len(self), dtype=np.int64),
-            data={"class_name": np.array([self.instruction] * len(self), dtype=np.str_)},
+            data={"class_name": np.array([self.instruction or VISUAL] * len(self), dtype=np.str_)},
             metadata={"instruction": self.instruction, "level": self.level, "presence": self.presence},
         )
 
@@ -362,12 +366,16 @@ class Result:
             raise ValueError(f"this JSON is no result: it is a {type(data).__name__}, want an object")
         return cls.from_dict(data)
 
+    @property
+    def _asked(self) -> str:
+        return "(by boxes)" if self.instruction is None else self.instruction
+
     def _found(self) -> str:
         return f"{len(self)} found" + (", there may be more" if self.truncated else "")
 
     def __repr__(self) -> str:
         best = f", best {self.scores.max():.2f}" if len(self) else ""
-        instruction = self.instruction if len(self.instruction) <= 60 else self.instruction[:59] + "\u2026"
+        instruction = self._asked if len(self._asked) <= 60 else self._asked[:59] + "\u2026"
         return (
             f"<Result {instruction!r} ({self.level}): {self._found()}{best}, presence {self.presence:.2f}, "
             f"{self.image_size[1]} x {self.image_size[0]} px>"

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sam3i_edge.bundle import Bundle, find_bundle
 from sam3i_edge.caching import Lru
 from sam3i_edge.devices import choose, profile
+from sam3i_edge.errors import InstructionError
 from sam3i_edge.graphs import Graphs
 from sam3i_edge.levels import LEVELS, Level, as_level, route
 from sam3i_edge.postprocess import select
 from sam3i_edge.preprocess import ImageSource, load_image, to_pixel_values
+from sam3i_edge.prompt import VISUAL, BoxPrompt, join_prompt
 from sam3i_edge.result import Result
 from sam3i_edge.tokenizer import check_instruction
 
@@ -29,7 +31,7 @@ _log = logging.getLogger(__name__)
 _FEATURES = ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token")
 
 # What a Result's timings_ms holds, in this order.
-STEPS = ("preprocess", "encode_image", "encode_text", "detect", "postprocess", "total")
+STEPS = ("preprocess", "encode_image", "encode_text", "encode_boxes", "detect", "postprocess", "total")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Info:
         reason: one sentence: what was asked for, and what "auto" chose.
         image_size: side of the square that images are resized to, pixels.
         threshold: least score of an instance when a call names none.
+        boxes: most boxes of one call; 0 where the model takes no box prompts.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Info:
     reason: str
     image_size: int
     threshold: float
+    boxes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,9 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    instruction: str
+    instruction: str | None
     cleaned: str
+    boxes: BoxPrompt | None
     level: Level
     level_chosen_by: Literal["caller", "auto"]
     threshold: float
@@ -120,11 +125,20 @@ class Scene:
         return self.image.shape[0], self.image.shape[1]
 
     def segment(
-        self, instruction: str, *, level: Level | Literal["auto"] = "auto", threshold: float | None = None
+        self,
+        instruction: str | None = None,
+        *,
+        boxes: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        level: Level | Literal["auto"] = "auto",
+        threshold: float | None = None,
     ) -> Result:
-        """Segments what `instruction` describes; see `Segmenter.segment`."""
+        """Segments what `instruction` describes or `boxes` show; see `Segmenter.segment`."""
         clock = _Clock()
-        return self._segmenter._ask(self, self._segmenter._request(instruction, level, threshold), clock)
+        request = self._segmenter._request(instruction, level, threshold, boxes, labels)
+        if request.boxes is not None:
+            request.boxes.check_inside(self.image_size)
+        return self._segmenter._ask(self, request, clock)
 
 
 class Segmenter:
@@ -141,6 +155,7 @@ class Segmenter:
         precision: str = "auto",
         runtime: str = "auto",
         *,
+        revision: str | None = None,
         threshold: float | None = None,
         threads: int | None = None,
         image_cache: int = 4,
@@ -153,6 +168,7 @@ class Segmenter:
             device: "auto" or a device profile, such as "cpu".
             precision: "auto" or a precision the bundle has, such as "fp32".
             runtime: "auto" or a runtime that serves the device, such as "onnxruntime".
+            revision: branch, tag or commit, for a Hub id only.
             threshold: least score of an instance, 0 to 1; None takes the bundle's (0.5).
             threads: threads for one operator; None takes one for each core this process may use.
             image_cache: images whose features are kept, least recently used first out; 0 keeps none.
@@ -169,11 +185,12 @@ class Segmenter:
         profile(device)
         self._images: Lru[Mapping[str, NDArray[Any]]] = Lru(image_cache)
         self._texts: Lru[_Text] = Lru(instruction_cache)
-        self._bundle = Bundle.open(find_bundle(model))
+        self._bundle = Bundle.open(find_bundle(model, revision))
         manifest = self._bundle.manifest
         self._choice = choose(self._bundle, device, precision, runtime)
         _log.debug("%s %s: %s", manifest.name, self._choice.variant, self._choice.reason)
         self._threshold = manifest.thresholds.score if threshold is None else threshold
+        self._variant = manifest.variants[self._choice.variant]
         self._tokenizer = self._bundle.tokenizer()
         self._graphs = Graphs(self._bundle, self._choice, threads)
         self._graphs.open("image_encoder")
@@ -193,23 +210,30 @@ class Segmenter:
             reason=choice.reason,
             image_size=manifest.preprocessing.image_size,
             threshold=self._threshold,
+            boxes=self._variant.boxes,
         )
 
     def segment(
         self,
         image: ImageSource,
-        instruction: str,
+        instruction: str | None = None,
         *,
+        boxes: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
     ) -> Result:
-        """Segments what `instruction` describes in `image`.
+        """Segments what `instruction` describes in `image`, what `boxes` show, or both at once.
 
         Args:
             image: path, bytes, numpy RGB array or PIL image; see `sam3i_edge.preprocess.load_image`.
             instruction: a noun phrase or a sentence, up to 2,000 words. What exceeds 32 tokens is cut, and
-                `Result.tokens_cut` counts it.
-            level: "concept", "simple" or "complex"; "auto" applies `sam3i_edge.levels.route`.
+                `Result.tokens_cut` counts it. None with boxes only, which are then asked at level concept.
+            boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.boxes`: examples of what is
+                meant. A model without a box encoder takes none.
+            labels: [N], 1 for a box around what is meant, 0 around what is not; None for 1 throughout.
+            level: "concept", "simple" or "complex"; "auto" applies `sam3i_edge.levels.route`, or takes
+                concept where the model has no adapters.
             threshold: least score of an instance, 0 to 1; None takes the segmenter's.
 
         Returns:
@@ -218,13 +242,17 @@ class Segmenter:
 
         Raises:
             ImageError: the image cannot be read or has no usable pixels.
-            InstructionError: the instruction is blank or absurdly long.
-            ValueError: `level` or `threshold` is not one.
+            InstructionError: the instruction is blank or absurdly long, or there is neither one nor a box.
+            ValueError: `level` or `threshold` is not one; the model takes no or fewer boxes; a box leaves the
+                image, is empty or not finite; labels are not 1 or 0, or not one for each box.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
         clock = _Clock()
-        request = self._request(instruction, level, threshold)
-        return self._ask(self._encode(image, clock, cache=True), request, clock)
+        request = self._request(instruction, level, threshold, boxes, labels)
+        pixels = self._load(image, clock)
+        if request.boxes is not None:  # refused before the image is encoded
+            request.boxes.check_inside((pixels.shape[0], pixels.shape[1]))
+        return self._ask(self._encode(pixels, clock, cache=True), request, clock)
 
     def encode(self, image: ImageSource) -> Scene:
         """Encodes an image once, to be asked often.
@@ -233,7 +261,8 @@ class Segmenter:
             ImageError: the image cannot be read or has no usable pixels.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
-        return self._encode(image, _Clock(), cache=True)
+        clock = _Clock()
+        return self._encode(self._load(image, clock), clock, cache=True)
 
     def stream(
         self,
@@ -265,7 +294,7 @@ class Segmenter:
         def results() -> Iterator[Result]:
             for frame in frames:
                 clock = _Clock()
-                yield self._ask(self._encode(frame, clock, cache=False), request, clock)
+                yield self._ask(self._encode(self._load(frame, clock), clock, cache=False), request, clock)
 
         return results()
 
@@ -281,24 +310,77 @@ class Segmenter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, instruction: str, level: str, threshold: float | None) -> _Request:
+    def _request(
+        self,
+        instruction: str | None,
+        level: str,
+        threshold: float | None,
+        boxes: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> _Request:
         self._graphs.check_open()
-        cleaned = check_instruction(instruction)
-        chosen = route(cleaned) if level == "auto" else as_level(level)
+        cleaned = VISUAL if instruction is None else check_instruction(instruction)
+        chosen = self._level(cleaned, level)
+        prompt = self._box_prompt(boxes, labels)
+        if instruction is None:
+            if prompt is None:
+                raise InstructionError(
+                    "there is neither an instruction nor a box: describe what to segment, as in "
+                    "'the red star', or pass boxes"
+                )
+            if chosen != "concept":
+                raise ValueError(
+                    f"boxes without an instruction are asked at level concept, got level {chosen!r}: "
+                    "leave the level out, or add an instruction"
+                )
         if threshold is not None:
             _check_threshold(threshold)
         return _Request(
             instruction,
             cleaned,
+            prompt,
             chosen,
             "auto" if level == "auto" else "caller",
             self._threshold if threshold is None else threshold,
         )
 
-    def _encode(self, image: ImageSource, clock: _Clock, *, cache: bool) -> Scene:
+    def _level(self, cleaned: str, level: str) -> Level:
+        levels = self._variant.levels
+        if level == "auto":
+            routed = route(cleaned)
+            return routed if routed in levels else levels[0]
+        chosen = as_level(level)
+        if chosen not in levels:
+            raise ValueError(
+                f"model {self._bundle.manifest.name!r} has no adapters for level {chosen!r}, only for "
+                f"{', '.join(levels)}: ask at that, or convert a SAM3-I checkpoint with its adapters"
+            )
+        return chosen
+
+    def _box_prompt(self, boxes: ArrayLike | None, labels: ArrayLike | None) -> BoxPrompt | None:
+        if boxes is None:
+            if labels is not None:
+                raise ValueError("labels say what boxes mean, and there are none: pass boxes too")
+            return None
+        if not self._variant.boxes:
+            raise ValueError(
+                f"model {self._bundle.manifest.name!r} takes no boxes (variant {self._choice.variant} has no "
+                "box_encoder): ask by an instruction alone, or open a bundle exported with boxes"
+            )
+        prompt = BoxPrompt.of(boxes, labels)
+        if len(prompt) > self._variant.boxes:
+            raise ValueError(
+                f"got {len(prompt)} boxes, model {self._bundle.manifest.name!r} takes at most "
+                f"{self._variant.boxes}: pass fewer, or open a bundle exported with more"
+            )
+        return prompt
+
+    def _load(self, image: ImageSource, clock: _Clock) -> NDArray[np.uint8]:
         self._graphs.check_open()
         with clock.step("preprocess"):
-            pixels = load_image(image)
+            return load_image(image)
+
+    def _encode(self, pixels: NDArray[np.uint8], clock: _Clock, *, cache: bool) -> Scene:
         cache = cache and self._images.size > 0
         key = (
             hashlib.blake2b(pixels.data, digest_size=16).digest() + repr(pixels.shape).encode()
@@ -337,14 +419,24 @@ class Segmenter:
                     self._texts.put(key, text)
         return text
 
+    def _encode_boxes(self, scene: Scene, boxes: BoxPrompt, clock: _Clock) -> dict[str, NDArray[Any]]:
+        inputs = {**boxes.inputs(scene.image_size, self._variant.boxes), "fpn_1x": scene._features["fpn_1x"]}
+        with self._graphs.lock("box_encoder"):
+            self._graphs.open("box_encoder")
+            with clock.step("encode_boxes"):
+                return self._graphs.run("box_encoder", inputs, ("geometry_tokens", "geometry_mask"))
+
     def _ask(self, scene: Scene, request: _Request, clock: _Clock) -> Result:
         text = self._encode_text(request, clock)
         features = scene._features
+        geometry, geometry_mask = features["cls_token"], None
+        if request.boxes is not None:
+            # Its CLS token attended to the boxes, and takes the place of the image's.
+            encoded = self._encode_boxes(scene, request.boxes, clock)
+            geometry, geometry_mask = encoded["geometry_tokens"], encoded["geometry_mask"]
         inputs = {
             **{name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")},
-            # The geometry token follows the 32 text slots and is never masked.
-            "prompt": np.concatenate([text.features, features["cls_token"]], axis=1),
-            "prompt_mask": np.concatenate([text.mask, np.ones((1, 1), np.bool_)], axis=1),
+            **join_prompt(text.features, text.mask, geometry, geometry_mask, boxes=self._variant.boxes),
             "level": np.array([LEVELS.index(request.level)], np.int64),
         }
         wanted = ("scores", "boxes", "mask_logits", "presence")

@@ -2,9 +2,7 @@
 
 The rules are those of the official code: start id, at most 30 text tokens, end id, then padding with
 id 0. A longer instruction keeps its first 30 tokens, so that the end id lies in the last slot. Cleaning
-is HTML unescaping (twice), whitespace collapse and lower-casing. The official code runs ftfy before that,
-a package outside the base install: straight quotes, letter widths, ligatures, control characters and NFC
-are done here as ftfy does them, but text decoded with the wrong encoding ("cafÃ©") stays as it is.
+is that code's: ftfy, HTML unescaping (twice), whitespace collapse and lower-casing.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,25 +43,18 @@ class TokenIds(NamedTuple):
     tokens_cut: int
 
 
-# What ftfy's default settings replace, apart from its repair of wrong encodings.
-_CONTROL = (range(0x09), (0x0B,), range(0x0E, 0x20), (0x7F,), range(0x206A, 0x2070), (0xFEFF,))
-_REPLACED: dict[int, str | None] = {
-    **{code: None for codes in (*_CONTROL, range(0xFFF9, 0xFFFD)) for code in codes},
-    **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFF0)},
-    **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)},
-    **dict.fromkeys((0x02BC, 0x2018, 0x2019, 0x201A, 0x201B), "'"),
-    **dict.fromkeys((0x201C, 0x201D, 0x201E, 0x201F), '"'),
-}
-
-
 def clean(text: str) -> str:
     """Gives the text as the official code cleans it: one line, single blanks, lower case.
 
-    HTML entities are unescaped, even when escaped twice, curly quotes are made straight, full-width
-    letters plain and ligatures split; control characters go.
+    Wrong encodings are repaired, HTML entities unescaped, even when escaped twice, curly quotes made
+    straight, full-width letters plain and ligatures split; control characters go.
     """
+    # Importing ftfy takes longer than a cold start may; printable ASCII is as ftfy leaves it.
+    if not (text.isascii() and text.isprintable()):
+        import ftfy
+
+        text = ftfy.fix_text(text)
     plain = text if "<" in text else html.unescape(text)
-    plain = unicodedata.normalize("NFC", plain.translate(_REPLACED))
     return re.sub(r"\s+", " ", html.unescape(html.unescape(plain))).strip().lower()
 
 
@@ -92,7 +82,7 @@ def check_instruction(text: str) -> str:
             f"the instruction has {words:,} words, at most {MAX_WORDS:,} are allowed: "
             "describe the target in one sentence"
         )
-    if any("\ud800" <= character <= "\udfff" for character in cleaned):
+    if any("\ud800" <= character <= "\udfff" for character in text):
         raise InstructionError(
             "the instruction holds a lone surrogate, which is no character: decode it from valid UTF-8"
         )
@@ -178,7 +168,11 @@ class Tokenizer:
             TypeError: `text` is not a string.
             InstructionError: `text` is blank or absurdly long, see `check_instruction`.
         """
-        tokens = self._backend.encode(check_instruction(text), add_special_tokens=False).ids
+        return self.encode_cleaned(check_instruction(text))
+
+    def encode_cleaned(self, text: str) -> TokenIds:
+        """Encodes a text that was cleaned and checked; a blank one gives start and end alone."""
+        tokens = self._backend.encode(text, add_special_tokens=False).ids
         room = self.context_length - 2
         ids = np.full(self.context_length, self.pad_id, dtype=np.int64)
         kept = tokens[:room]

@@ -43,7 +43,7 @@ def _load(name: str):
 
 @pytest.fixture(scope="session")
 def write_tiny_bundle():
-    """The function that writes a bundle of tiny graphs: `write_tiny_bundle(folder) -> Bundle`."""
+    """The function that writes a bundle of tiny graphs: `write_tiny_bundle(folder, boxes=0) -> Bundle`."""
     return _load("tiny_bundle").write_tiny_bundle
 
 
@@ -51,3 +51,9 @@ def write_tiny_bundle():
 def tiny_bundle(write_tiny_bundle, tmp_path_factory):
     """A bundle of tiny graphs, shared: not to be changed."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_box_bundle(write_tiny_bundle, tmp_path_factory):
+    """The same graphs with three slots for boxes, shared: not to be changed."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny-boxes", boxes=3)

@@ -186,6 +186,17 @@ def test_json_round_trip():
     )
 
 
+def test_without_an_instruction():
+    result = _result(instruction=None)
+    data = json.loads(result.to_json())
+    assert data["instruction"] is None
+    _assert_equal(Result.from_dict(data), result)
+    assert "'(by boxes)'" in repr(result)
+    data.pop("instruction")
+    with pytest.raises(ValueError, match="no 'instruction'"):
+        Result.from_dict(data)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -239,6 +250,7 @@ def test_supervision():
     np.testing.assert_array_equal(detections.confidence, result.scores)
     assert detections["class_name"].tolist() == [result.instruction] * 3
     assert len(detections[detections.confidence > 0.9]) == 1
+    assert _result(instruction=None).to_supervision()["class_name"].tolist() == ["visual"] * 3
     assert len(_result(0, mask_logits=np.zeros((0, 2, 2), np.float32)).to_supervision()) == 0
 
 

@@ -22,14 +22,16 @@ IMAGE_SIZE, CHANNELS, QUERIES, MASK_SIZE, TOKENS = 32, 8, 4, 8, 32
 PHRASES = ["star", "the red star left of the ring", "every large square", "the shape with three corners"]
 
 
-def write_tiny_bundle(target: Path, *, overwrite: bool = False) -> Bundle:
-    """Writes the bundle to `target` and opens it."""
+def write_tiny_bundle(target: Path, *, boxes: int = 0, overwrite: bool = False) -> Bundle:
+    """Writes the bundle, which takes as many `boxes`, to `target` and opens it."""
     rng = np.random.default_rng(0)
     with new_bundle(target, overwrite=overwrite) as folder:
         train_bpe(PHRASES * 3, 300, folder.path / "tokenizer.json")
         (folder.path / "LICENSE").write_text("Apache-2.0\n")
-        graphs = {"image_encoder": _image_encoder(rng), "detector": _detector(rng)}
+        graphs = {"image_encoder": _image_encoder(rng), "detector": _detector(rng, TOKENS + boxes + 1)}
         graphs |= {f"text_encoder.{level}": _text_encoder(rng) for level in LEVELS}
+        if boxes:
+            graphs["box_encoder"] = _box_encoder(rng, boxes)
         (folder.path / "onnx-fp32").mkdir()
         for name, model in graphs.items():
             _save(model, folder.path / "onnx-fp32" / f"{name}.onnx")
@@ -45,6 +47,7 @@ def write_tiny_bundle(target: Path, *, overwrite: bool = False) -> Bundle:
                     runtime="onnxruntime",
                     precision="fp32",
                     graphs={name: f"onnx-fp32/{name}.onnx" for name in graphs},
+                    boxes=boxes,
                 )
             },
         )
@@ -61,8 +64,8 @@ def _model(nodes, inputs, outputs, weights) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info(*value) for value in outputs],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
@@ -85,10 +88,10 @@ def _image_encoder(rng: np.random.Generator) -> onnx.ModelProto:
         nodes,
         [("pixel_values", TensorProto.FLOAT, [1, 3, IMAGE_SIZE, IMAGE_SIZE])],
         [
-            ("fpn_4x", [1, c, m, m]),
-            ("fpn_2x", [1, c, m // 2, m // 2]),
-            ("fpn_1x", [1, c, m // 4, m // 4]),
-            ("cls_token", [1, 1, c]),
+            ("fpn_4x", TensorProto.FLOAT, [1, c, m, m]),
+            ("fpn_2x", TensorProto.FLOAT, [1, c, m // 2, m // 2]),
+            ("fpn_1x", TensorProto.FLOAT, [1, c, m // 4, m // 4]),
+            ("cls_token", TensorProto.FLOAT, [1, 1, c]),
         ],
         {"w": _normal(rng, c, 3, 4, 4), "cls_shape": np.array([1, 1, c])},
     )
@@ -98,12 +101,54 @@ def _text_encoder(rng: np.random.Generator) -> onnx.ModelProto:
     return _model(
         [helper.make_node("Gather", ["table", "input_ids"], ["text_features"], axis=0)],
         [("input_ids", TensorProto.INT64, [1, TOKENS])],
-        [("text_features", [1, TOKENS, CHANNELS])],
+        [("text_features", TensorProto.FLOAT, [1, TOKENS, CHANNELS])],
         {"table": _normal(rng, 300, CHANNELS)},
     )
 
 
-def _detector(rng: np.random.Generator) -> onnx.ModelProto:
+def _box_encoder(rng: np.random.Generator, boxes: int) -> onnx.ModelProto:
+    """A token a box from its place and label; the CLS token adds the real ones to the image's mean."""
+    c, m = CHANNELS, MASK_SIZE
+    make = helper.make_node
+    nodes = [
+        make("GreaterOrEqual", ["labels", "zero"], ["valid"]),
+        make("Max", ["labels", "zero"], ["row"]),
+        make("Gather", ["label_table", "row"], ["label_rows"], axis=0),
+        make("MatMul", ["boxes", "w"], ["places"]),
+        make("Add", ["places", "label_rows"], ["tokens"]),  # [1, B, C]
+        make("Cast", ["valid"], ["valid_float"], to=TensorProto.FLOAT),
+        make("Unsqueeze", ["valid_float", "axis_2"], ["weight"]),
+        make("Mul", ["tokens", "weight"], ["kept"]),
+        make("ReduceSum", ["kept", "axis_1"], ["summed"], keepdims=1),
+        make("ReduceMean", ["fpn_1x"], ["mean"], axes=[2, 3], keepdims=0),
+        make("Unsqueeze", ["mean", "axis_1"], ["image"]),
+        make("Add", ["summed", "image"], ["cls"]),
+        make("Concat", ["tokens", "cls"], ["geometry_tokens"], axis=1),
+        make("Concat", ["valid", "always"], ["geometry_mask"], axis=1),
+    ]
+    return _model(
+        nodes,
+        [
+            ("boxes", TensorProto.FLOAT, [1, boxes, 4]),
+            ("labels", TensorProto.INT64, [1, boxes]),
+            ("fpn_1x", TensorProto.FLOAT, [1, c, m // 4, m // 4]),
+        ],
+        [
+            ("geometry_tokens", TensorProto.FLOAT, [1, boxes + 1, c]),
+            ("geometry_mask", TensorProto.BOOL, [1, boxes + 1]),
+        ],
+        {
+            "zero": np.array(0),
+            "axis_1": np.array([1]),
+            "axis_2": np.array([2]),
+            "always": np.ones((1, 1), bool),
+            "w": 4 * _normal(rng, 4, c),
+            "label_table": _normal(rng, 2, c),
+        },
+    )
+
+
+def _detector(rng: np.random.Generator, tokens: int) -> onnx.ModelProto:
     c, m, k = CHANNELS, MASK_SIZE, QUERIES
     make = helper.make_node
     nodes = [
@@ -147,14 +192,14 @@ def _detector(rng: np.random.Generator) -> onnx.ModelProto:
         ("fpn_4x", TensorProto.FLOAT, [1, c, m, m]),
         ("fpn_2x", TensorProto.FLOAT, [1, c, m // 2, m // 2]),
         ("fpn_1x", TensorProto.FLOAT, [1, c, m // 4, m // 4]),
-        ("prompt", TensorProto.FLOAT, [1, TOKENS + 1, c]),
-        ("prompt_mask", TensorProto.BOOL, [1, TOKENS + 1]),
+        ("prompt", TensorProto.FLOAT, [1, tokens, c]),
+        ("prompt_mask", TensorProto.BOOL, [1, tokens]),
         ("level", TensorProto.INT64, [1]),
     ]
     outputs = [
-        ("scores", [1, k]),
-        ("boxes", [1, k, 4]),
-        ("mask_logits", [1, k, m, m]),
-        ("presence", [1, 1]),
+        ("scores", TensorProto.FLOAT, [1, k]),
+        ("boxes", TensorProto.FLOAT, [1, k, 4]),
+        ("mask_logits", TensorProto.FLOAT, [1, k, m, m]),
+        ("presence", TensorProto.FLOAT, [1, 1]),
     ]
     return _model(nodes, inputs, outputs, weights)

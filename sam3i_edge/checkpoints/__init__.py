@@ -1,1 +1,5 @@
-"""Official checkpoint layouts to ours, one module a layout."""
+"""Official checkpoints: opened, checked, and turned into our model. Needs torch."""
+
+from sam3i_edge.checkpoints.load import Checkpoint, load_checkpoint, read_checkpoint
+
+__all__ = ["Checkpoint", "load_checkpoint", "read_checkpoint"]

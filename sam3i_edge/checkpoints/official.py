@@ -1,22 +1,10 @@
-"""The layouts of `sam3.pt` and of the SAM3-I trainer, as data: which key becomes which of our tensors.
-
-A rule is (pattern, target, operation). Patterns match a whole key after the container's prefixes are
-stripped. Operations: "copy"; "split" cuts dim 0 in three for q, k and v (the target holds `{qkv}`); "no_cls"
-drops the first row of dim 1 (the pretrained class position).
-"""
+"""The layout of `sam3.pt` and of the SAM3-I trainer, as data: which key becomes which of our tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-import torch
-
-from sam3i_edge.errors import ArtifactError
-from sam3i_edge.model.config import ModelConfig
-
-_PREFIX = re.compile(r"^(?:model\.|module\.)?(?:detector\.)?")
+from sam3i_edge.checkpoints.layout import Layout, compile_dropped, compile_rules
 
 _ADAPTERS = {"adapter1": "simple", "adapter12": "bridge", "adapter2": "complex"}
 
@@ -196,96 +184,30 @@ def _adapter_rules() -> list[tuple[str, str, str]]:
     return rules
 
 
-RULES = tuple(
-    (re.compile(pattern), target, operation)
-    for pattern, target, operation in (*_RULES, *_layer_rules(), *_adapter_rules())
-)
-
-# What an image model does not need, and why. Checked before the rules; `tracker.` before prefixes are
-# stripped.
-DROPPED: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (reason, re.compile(pattern))
-    for reason, pattern in (
-        ("video tracker", r"tracker\..*"),
-        ("second neck, used by the tracker only", r"backbone\.vision_backbone\.sam2_convs\..*"),
-        ("rotary tables, recomputed", r".*\.freqs_cis"),
-        ("coarsest pyramid level, computed and thrown away", r"backbone\.vision_backbone\.convs\.3\..*"),
-        ("point prompts, absent from the image model", r"geometry_encoder\.points_\w+_project\..*"),
-        ("CLIP's pooled projection, unused", _TEXT + "text_projection"),
+OFFICIAL = Layout(
+    name="sam3.pt or SAM3-I",
+    marker=re.compile(r"backbone\.vision_backbone\.|backbone\.language_backbone\.|mha_adapter\."),
+    prefix=re.compile(r"^(?:model\.|module\.)?(?:detector\.)?"),
+    rules=compile_rules((*_RULES, *_layer_rules(), *_adapter_rules())),
+    # What an image model does not need, and why. The tracker's keys keep their prefix: some are named like
+    # the detector's.
+    dropped=compile_dropped(
         (
-            "third pixel-decoder stage, never run",
-            r"segmentation_head\.pixel_decoder\.(?:conv_layers|norms)\.2\..*",
-        ),
-        ("second text tower, attached by a defect and unused", r"backbone\.text\..*"),
-        (
-            "training-only projectors",
-            r"(?:simple_query_proj|complex_query_proj|concept_proj|adapter_projector_[12])\..*",
-        ),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """A checkpoint in our names.
-
-    Attributes:
-        tensors: our parameter name -> tensor.
-        dropped: reason -> keys that were left out.
-    """
-
-    tensors: dict[str, torch.Tensor]
-    dropped: dict[str, list[str]]
-
-
-def convert_keys(state: Mapping[str, torch.Tensor]) -> Converted:
-    """Renames a `sam3.pt` or SAM3-I state dict.
-
-    Args:
-        state: the flat state dict, or the whole container with a `model` entry.
-
-    Returns:
-        Converted; base tensors, and adapters where the file has them.
-
-    Raises:
-        ArtifactError: keys that no rule knows, all of them listed.
-    """
-    inner = state.get("model", state)
-    if not isinstance(inner, Mapping):
-        raise ArtifactError(f"checkpoint entry 'model' is a {type(inner).__name__}, want a state dict")
-    tensors: dict[str, torch.Tensor] = {}
-    dropped: dict[str, list[str]] = {}
-    unknown = []
-    for key, value in inner.items():
-        name = key if key.startswith("tracker.") else _PREFIX.sub("", key, count=1)
-        reason = next((why for why, pattern in DROPPED if pattern.fullmatch(name)), None)
-        if reason is not None:
-            dropped.setdefault(reason, []).append(key)
-            continue
-        for pattern, target, operation in RULES:
-            found = pattern.fullmatch(name)
-            if found:
-                tensors.update(_apply(found.expand(target), operation, value))
-                break
-        else:
-            unknown.append(key)
-    if unknown:
-        raise ArtifactError(
-            f"{len(unknown)} checkpoint keys belong to no known layout: {', '.join(sorted(unknown)[:20])}; "
-            "want sam3.pt or a SAM3-I trainer checkpoint"
+            ("video tracker", r"(?:model\.)?tracker\..*"),
+            ("second neck, used by the tracker only", r"backbone\.vision_backbone\.sam2_convs\..*"),
+            ("rotary tables, recomputed", r".*\.freqs_cis"),
+            ("coarsest pyramid level, computed and thrown away", r"backbone\.vision_backbone\.convs\.3\..*"),
+            ("point prompts, absent from the image model", r"geometry_encoder\.points_\w+_project\..*"),
+            ("CLIP's pooled projection, unused", _TEXT + "text_projection"),
+            (
+                "third pixel-decoder stage, never run",
+                r"segmentation_head\.pixel_decoder\.(?:conv_layers|norms)\.2\..*",
+            ),
+            ("second text tower, attached by a defect and unused", r"backbone\.text\..*"),
+            (
+                "training-only projectors",
+                r"(?:simple_query_proj|complex_query_proj|concept_proj|adapter_projector_[12])\..*",
+            ),
         )
-    return Converted(tensors, dropped)
-
-
-def _apply(target: str, operation: str, value: torch.Tensor) -> dict[str, torch.Tensor]:
-    if operation == "split":
-        return {target.replace("{qkv}", n): part for n, part in zip("qkv", value.chunk(3), strict=True)}
-    return {target: value[:, 1:] if operation == "no_cls" else value}
-
-
-def config_from_dims(dims: Mapping[str, object]) -> ModelConfig:
-    """ModelConfig from the official size names (the `dims` of a fixture's or user's JSON).
-
-    `text_proj_dim`, the width of the dropped pooled projection, is accepted and ignored.
-    """
-    return ModelConfig.from_dict({k: v for k, v in dims.items() if k != "text_proj_dim"})
+    ),
+)

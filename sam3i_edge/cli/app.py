@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 import sam3i_edge
+from sam3i_edge.cli.convert import convert
 from sam3i_edge.cli.demo import demo
 from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
@@ -21,7 +22,7 @@ from sam3i_edge.cli.info import info
 from sam3i_edge.cli.scenes import scenes
 from sam3i_edge.cli.segment import segment
 from sam3i_edge.cli.train import train
-from sam3i_edge.errors import InstructionError, Sam3iError
+from sam3i_edge.errors import InstructionError, Sam3iError, UnknownDevice, UnknownModel
 
 app = typer.Typer(
     name="sam3i-edge",
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (segment, info, demo, scenes, evaluate, export, train):
+for _verb in (segment, info, demo, convert, export, train, evaluate, scenes):
     app.command()(_verb)
 
 # Newer versions of Typer carry their own copy of Click: this base has no import path that both have.
@@ -83,9 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code(error: Exception) -> int:
-    from sam3i_edge.bundle import UnknownModel
-    from sam3i_edge.devices import UnknownDevice
-
     if isinstance(error, (InstructionError, UnknownModel, UnknownDevice)):
         return 2
     return 2 if isinstance(error, ValueError) and not isinstance(error, (Sam3iError, OSError)) else 1

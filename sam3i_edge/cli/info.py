@@ -55,6 +55,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.root.resolve()),
         "schema_version": manifest.schema_version,
         "license": manifest.license.name,
+        "license_text": bundle.file(manifest.license.file).read_text(encoding="utf-8", errors="replace"),
         "bytes": sum(record.bytes for record in manifest.files.values()),
         "model": manifest.model,
         "preprocessing": manifest.preprocessing.model_dump(),
@@ -64,6 +65,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
             name: {
                 "runtime": variant.runtime,
                 "precision": variant.precision,
+                "boxes": variant.boxes,
                 "bytes": sizes[name],
                 "agreement": variant.agreement,
                 "versions": variant.versions,
@@ -93,12 +95,13 @@ def _print(facts: dict[str, Any]) -> None:
     typer.echo()
     print_table(
         "variants",
-        ("name", "runtime", "precision", "size*", "agreement with the float model"),
+        ("name", "runtime", "precision", "boxes*", "size*", "agreement with the float model"),
         [
             (
                 name,
                 variant["runtime"],
                 variant["precision"],
+                str(variant["boxes"]),
                 f"{variant['bytes'] / 2**20:.1f} MiB",
                 ", ".join(f"{key} {value:g}" for key, value in variant["agreement"].items())
                 or "not recorded",
@@ -110,3 +113,5 @@ def _print(facts: dict[str, Any]) -> None:
     typer.echo()
     typer.echo(f"runs here: {runs['reason'] if runs['device'] else 'no: ' + runs['reason']}")
     typer.echo(f"masks are made by: {facts['mask_code']}; sam3i-edge {facts['sam3i_edge']}")
+    if facts["license"] != "Apache-2.0":  # the project's own, which everyone knows
+        typer.echo(f"\n{facts['license']}:\n\n{facts['license_text'].rstrip()}")

@@ -1,4 +1,4 @@
-"""`sam3i-edge segment`: one image, one instruction."""
+"""`sam3i-edge segment`: one image, asked by an instruction, by boxes, or by both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,18 @@ Threads = Annotated[
 
 def segment(
     image: Annotated[str, typer.Argument(help="An image file, or - for standard input.")],
-    instruction: Annotated[str, typer.Argument(help="What to segment: 'the red star left of the ring'.")],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(help="What to segment: 'the red star left of the ring'. May be left out with --box."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--box",
+            metavar="X0,Y0,X1,Y1[:+|-]",
+            help="An example, in pixels; with :- of what is not meant. May be given several times.",
+        ),
+    ] = None,
     model: Model = "sam3i-nano",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -46,25 +57,32 @@ def segment(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Segments what INSTRUCTION describes in IMAGE and draws it."""
+    """Segments what INSTRUCTION describes in IMAGE, or what boxes show, and draws it."""
     from sam3i_edge import overlay
     from sam3i_edge.preprocess import load_image
+    from sam3i_edge.prompt import BoxPrompt
     from sam3i_edge.segmenter import Segmenter
     from sam3i_edge.tokenizer import check_instruction
 
     # What can be refused cheaply is refused before a model is opened.
     asked = cast("Level | Literal['auto']", level if level == "auto" else as_level(level))
-    check_instruction(instruction)
+    corners, labels = zip(*map(_read_box, box), strict=True) if box else (None, None)
+    if instruction is not None:
+        check_instruction(instruction)
+    elif not box:
+        raise typer.BadParameter("give an INSTRUCTION, --box, or both")
     if output is None and not as_json:
         output = Path(f"{'image' if image == '-' else Path(image).stem}-segmented.png")
     if output is not None:
         overlay.check_path(output)
     pixels = load_image(sys.stdin.buffer.read() if image == "-" else image)
+    if corners is not None:
+        BoxPrompt.of(corners).check_inside((pixels.shape[0], pixels.shape[1]))
     with progress() as shown:
         shown.add_task(f"opening {model}", total=None)
         segmenter = Segmenter(model, device, precision, threshold=threshold, threads=threads)
     with segmenter:
-        result = segmenter.segment(pixels, instruction, level=asked)
+        result = segmenter.segment(pixels, instruction, boxes=corners, labels=labels, level=asked)
     if output is not None:
         result.save(output)
     if as_json:
@@ -76,6 +94,20 @@ def segment(
         note(f"overlay written to {output}")
 
 
+def _read_box(text: str) -> tuple[list[float], int]:
+    """Corners and label of "x0,y0,x1,y1" or "x0,y0,x1,y1:-"."""
+    sides, colon, sign = text.partition(":")
+    try:
+        corners = [float(side) for side in sides.split(",")]
+    except ValueError:
+        corners = []
+    if len(corners) != 4 or sign not in (("+", "-") if colon else ("",)):
+        raise typer.BadParameter(
+            f"--box {text!r}: want x0,y0,x1,y1 in pixels and then :+, :- or nothing, as in 10,20,60,80:-"
+        )
+    return corners, 0 if sign == "-" else 1
+
+
 def _print(result: Result) -> None:
     rows = [
         (str(number), f"{score:.3f}", ", ".join(f"{side:.1f}" for side in box), f"{area:,}")
@@ -84,10 +116,13 @@ def _print(result: Result) -> None:
         )
     ]
     chosen = "chosen by its wording" if result.level_chosen_by == "auto" else "as asked"
-    title = (
-        f"{len(result)} found for '{result.instruction}' (level {result.level}, {chosen}; "
-        f"presence {result.presence:.2f})"
-    )
+    if result.instruction is None:
+        title = f"{len(result)} found by boxes (presence {result.presence:.2f})"
+    else:
+        title = (
+            f"{len(result)} found for '{result.instruction}' (level {result.level}, {chosen}; "
+            f"presence {result.presence:.2f})"
+        )
     print_table(title, ("#*", "score*", "box x0, y0, x1, y1 px*", "area px*") if rows else (), rows)
     typer.echo(
         f"{result.model} on {result.device} ({result.runtime}, {result.precision}): "

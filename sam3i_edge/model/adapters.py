@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sam3i_edge.kernels.adapter_mlp import adapter_mlp
+from sam3i_edge.kernels.adapter_mlp import adapter_mlp, bottleneck
 from sam3i_edge.levels import Level
 from sam3i_edge.model.attention import Attention
 
@@ -26,7 +26,7 @@ DECODER_GATES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # here it has none
 
 
 class Bottleneck(nn.Module):
-    """Weights of f(z) = Up(GELU(LN(Down(z)))); `GatedAdapter` does the arithmetic."""
+    """f(z) = Up(GELU(LN(Down(z)))); `GatedAdapter` takes its weights, a folded site calls it."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -40,6 +40,10 @@ class Bottleneck(nn.Module):
         """Down weight and bias, norm weight and bias, up weight and bias."""
         down, norm, up = self.down_proj, self.norm, self.up_proj
         return down.weight, down.bias, norm.weight, norm.bias, up.weight, up.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, N, C] -> the branch alone, [B, N, C]."""
+        return bottleneck(x, [value[None] for value in self.tensors()])
 
 
 class GatedAdapter(nn.Module):

@@ -123,7 +123,7 @@ class ModelConfig:
 SAM3I_OFFICIAL = ModelConfig()
 
 SAM3I_NANO = ModelConfig(
-    image_size=160,
+    image_size=224,
     backbone="conv",
     text_width=128,
     text_layers=3,

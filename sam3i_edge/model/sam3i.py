@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.config import ModelConfig
@@ -46,6 +47,11 @@ class SAM3I(nn.Module):
         self.geometry_encoder = GeometryEncoder(config)
         self.text_encoder = TextEncoder(config)
         self.detector = Detector(config)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that it has adapters for; concept needs none."""
+        return LEVELS if self.config.adapter_dim else LEVELS[:1]
 
     def encode_text(self, input_ids: torch.Tensor, level: torch.Tensor | None) -> torch.Tensor:
         """Int64 [P, T], levels int64 [P] or None (unadapted) -> [P, T, C]; T as in `TextEncoder`."""
@@ -142,3 +148,48 @@ class TextGraph(nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Int64 [1, 32] -> [1, 32, C]."""
         return self.text_encoder(input_ids, self.level)
+
+
+class BoxGraph(nn.Module):
+    """The `box_encoder` graph: a fixed number of box prompts, the unused ones masked."""
+
+    def __init__(self, model: SAM3I) -> None:
+        super().__init__()
+        self.geometry_encoder = model.geometry_encoder
+
+    def forward(
+        self, boxes: torch.Tensor, labels: torch.Tensor, fpn_1x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Geometry tokens of boxes on an image.
+
+        Args:
+            boxes: [1, B, 4] cxcywh in 0..1.
+            labels: int64 [1, B]: 1 positive, 0 negative, -1 padding.
+            fpn_1x: [1, C, grid, grid].
+
+        Returns:
+            geometry_tokens [1, B + 1, C], boxes first, CLS last; geometry_mask bool [1, B + 1], True for real
+            tokens.
+        """
+        return self.geometry_encoder(fpn_1x, boxes, labels), F.pad(labels >= 0, (0, 1), value=True)
+
+
+class GraphModel(nn.Module):
+    """The model as its graphs, each callable by the inputs and outputs that the exported one has.
+
+    Attributes:
+        config: sizes.
+        levels: what it was trained for: all three, or concept alone.
+        image_encoder: pixel_values [1, 3, S, S] -> fpn_4x, fpn_2x, fpn_1x, cls_token.
+        text_encoder: input_ids int64 [B, 32] and `level` -> text features [B, 32, C].
+        box_encoder: boxes, labels, fpn_1x -> geometry_tokens, geometry_mask.
+        detector: maps, prompt, prompt_mask, level -> scores, boxes xyxy in 0..1, mask_logits, presence logit.
+    """
+
+    def __init__(self, model: SAM3I) -> None:
+        super().__init__()
+        self.config, self.levels = model.config, model.levels
+        self.image_encoder = ImageGraph(model)
+        self.text_encoder = model.text_encoder
+        self.box_encoder = BoxGraph(model)
+        self.detector = model.detector

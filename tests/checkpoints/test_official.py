@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3i_edge.checkpoints.official import config_from_dims, convert_keys
+from sam3i_edge.checkpoints.layout import convert_keys
+from sam3i_edge.checkpoints.load import LAYOUTS
+from sam3i_edge.checkpoints.sizes import read_sizes
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.model.config import PRESETS, ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
@@ -48,7 +50,7 @@ def test_official_size_has_the_official_parameters(full_size: SAM3I) -> None:
 def test_every_official_key_lands_once_in_the_right_shape(
     full_size: SAM3I, layout: str, adapters: bool
 ) -> None:
-    converted = convert_keys(_meta_state(layout))
+    converted = convert_keys(_meta_state(layout), LAYOUTS)
     wanted = {
         name: tuple(value.shape)
         for name, value in full_size.state_dict().items()
@@ -58,17 +60,17 @@ def test_every_official_key_lands_once_in_the_right_shape(
 
 
 def test_dropped_keys_are_reported_by_reason() -> None:
-    dropped = convert_keys(_meta_state("sam3_pt")).dropped
+    dropped = convert_keys(_meta_state("sam3_pt"), LAYOUTS).dropped
     assert len(dropped["video tracker"]) == 309
     assert len(dropped["second neck, used by the tracker only"]) == 22
     assert len(dropped["rotary tables, recomputed"]) == 32
-    dropped = convert_keys(_meta_state("sam3i_stage3")).dropped
+    dropped = convert_keys(_meta_state("sam3i_stage3"), LAYOUTS).dropped
     assert len(dropped["training-only projectors"]) == 18
 
 
 def test_the_orphan_text_tower_is_dropped_and_not_taken() -> None:
     state = torch.load(FIXTURES / "official" / "sam3i_stage3.pt", weights_only=True)
-    converted = convert_keys(state)
+    converted = convert_keys(state["model"], LAYOUTS)
     orphans = converted.dropped["second text tower, attached by a defect and unused"]
     assert len(orphans) == 17
     norm = converted.tensors["text_encoder.final_norm.weight"]
@@ -78,8 +80,8 @@ def test_the_orphan_text_tower_is_dropped_and_not_taken() -> None:
 
 def test_both_layouts_give_the_same_base() -> None:
     folder = FIXTURES / "official"
-    base = convert_keys(torch.load(folder / "sam3_base.pt", weights_only=True)).tensors
-    full = convert_keys(torch.load(folder / "sam3i_stage3.pt", weights_only=True)).tensors
+    base = convert_keys(torch.load(folder / "sam3_base.pt", weights_only=True), LAYOUTS).tensors
+    full = convert_keys(torch.load(folder / "sam3i_stage3.pt", weights_only=True)["model"], LAYOUTS).tensors
     assert base.keys() == {name for name in full if adapter_of(name) is None}
     assert all(torch.equal(value, full[name]) for name, value in base.items())
 
@@ -90,16 +92,15 @@ def test_unknown_keys_are_listed() -> None:
         "head.weight": torch.zeros(1),
     }
     with pytest.raises(ArtifactError, match=r"2 checkpoint keys .*rel_pos, head\.weight"):
-        convert_keys(state)
+        convert_keys(state, LAYOUTS)
 
 
 def test_config_takes_the_official_names() -> None:
-    dims = json.loads((FIXTURES / "official" / "config.json").read_text())["dims"]
-    config = config_from_dims(dims)
+    config = ModelConfig.from_dict(read_sizes(FIXTURES / "official" / "config.json"))
     assert (config.vit_width, config.d_model, config.vit_global_blocks) == (64, 32, (1, 3))
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="unknown model config fields vit_wdith"):
-        config_from_dims({"vit_wdith": 64})
+        ModelConfig.from_dict({"vit_wdith": 64})
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,74 @@ def test_json_is_the_result(run, tiny_bundle, pixels):
     assert isinstance(mask["counts"], str)
 
 
+@pytest.fixture
+def run_boxes(tiny_box_bundle, folder, capsys):
+    def run(*arguments):
+        code = main(["segment", *arguments, "--model", str(tiny_box_bundle.root)])
+        return code, capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("instruction", [[], ["star"]], ids=["boxes alone", "with text"])
+def test_boxes_and_their_signs(run_boxes, tiny_box_bundle, pixels, instruction):
+    sides = ["--box", "5,4,30.5,20", "--box", "0, 0, 80, 50:-", "--box", "1e1,1,20,9:+"]
+    code, shown = run_boxes("scene.png", *instruction, *sides, "--json", "-t", "0")
+    assert code == 0, shown.err
+    with Segmenter(tiny_box_bundle.root) as segmenter:
+        want = segmenter.segment(
+            pixels,
+            *instruction,
+            boxes=[[5, 4, 30.5, 20], [0, 0, 80, 50], [10, 1, 20, 9]],
+            labels=[1, 0, 1],
+            threshold=0.0,
+        )
+    assert len(want) == 4
+    assert {**json.loads(shown.out), "timings_ms": None} == {**want.to_dict(), "timings_ms": None}
+
+
+def test_boxes_for_people(run_boxes, folder):
+    code, shown = run_boxes("scene.png", "--box", "5,4,30,20", "-t", "0")
+    assert code == 0, shown.err
+    assert shown.out.startswith("4 found by boxes (presence ")
+    assert (folder / "scene-segmented.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give an INSTRUCTION, --box, or both"),
+        (["--box", "1,2,3"], "--box '1,2,3': want x0,y0,x1,y1 in pixels and then :+, :- or nothing"),
+        (["--box", "1,2,3,4,5"], "want x0,y0,x1,y1"),
+        (["--box", "a,2,3,4"], "want x0,y0,x1,y1"),
+        (["--box", "1,2,3,4:"], "want x0,y0,x1,y1"),
+        (["--box", "1,2,3,4:0"], "want x0,y0,x1,y1"),
+        (["--box", "1 2 3 4"], "want x0,y0,x1,y1"),
+        (["--box", ""], "want x0,y0,x1,y1"),
+        (["--box", "0,0,81,50"], "boxes[0] (0, 0, 81, 50) leaves the image of 80 x 50 pixels"),
+        (["--box", "-1,0,8,5"], "leaves the image"),
+        (["--box", "9,9,9,20"], "is empty"),
+        (["--box", "nan,0,8,5"], "is not finite"),
+        (["--box", "0,0,8,5"] * 4, "got 4 boxes, model 'tiny' takes at most 3"),
+        (["--box", "0,0,8,5", "--level", "complex"], "asked at level concept, got level 'complex'"),
+        ([" ", "--box", "0,0,8,5"], "the instruction is empty"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_wrong_boxes_are_wrong_usage(run_boxes, folder, arguments, message):
+    code, shown = run_boxes("scene.png", *arguments)
+    assert (code, shown.out) == (2, "")
+    assert len(shown.err.splitlines()) == 1
+    assert message in shown.err
+    assert [path.name for path in folder.iterdir()] == ["scene.png"]
+
+
+def test_a_model_without_a_box_encoder_says_so(tiny_bundle, folder, capsys):
+    arguments = ["segment", "scene.png", "star", "--box", "0,0,8,5", "--model", str(tiny_bundle.root)]
+    assert main(arguments) == 2
+    assert "takes no boxes" in capsys.readouterr().err
+
+
 def test_json_alone_writes_no_picture(run, folder):
     run("scene.png", "star", "--json")
     assert [path.name for path in folder.iterdir()] == ["scene.png"]

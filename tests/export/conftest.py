@@ -38,6 +38,8 @@ CONFIG = ModelConfig(
     max_detections=6,
 )
 
+BOX_SLOTS = 3
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -72,3 +74,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     out = run.parent / "bundle"
     manifest, agreement = export_bundle(run, out, name="tiny", license_file=terms, pairs=24)
     return Exported(model, run, out, manifest, agreement)
+
+
+@pytest.fixture(scope="session")
+def exported_with_boxes(exported: Exported) -> Exported:
+    """The same model with three box slots."""
+    out = exported.bundle.with_name("bundle-with-boxes")
+    terms = exported.run / "LICENSE"
+    manifest, agreement = export_bundle(
+        exported.run, out, name="tiny", license_file=terms, pairs=12, boxes=BOX_SLOTS
+    )
+    return Exported(exported.model, exported.run, out, manifest, agreement)

@@ -5,14 +5,15 @@ Made by the released SAM3-I code at reduced sizes with random weights; limits fr
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sam3i_edge.checkpoints.official import Converted, config_from_dims, convert_keys
+from sam3i_edge.checkpoints.layout import Converted, convert_keys
+from sam3i_edge.checkpoints.load import LAYOUTS
+from sam3i_edge.checkpoints.sizes import read_sizes
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.detector import Prediction
@@ -29,7 +30,7 @@ SCORES = 2e-5
 
 @cache
 def config() -> ModelConfig:
-    return config_from_dims(json.loads((FOLDER / "config.json").read_text())["dims"])
+    return ModelConfig.from_dict(read_sizes(FOLDER / "config.json"))
 
 
 @cache
@@ -39,7 +40,8 @@ def arrays(name: str) -> dict[str, np.ndarray]:
 
 
 def load(name: str) -> Converted:
-    return convert_keys(torch.load(FOLDER / name, weights_only=True, mmap=True))
+    container = torch.load(FOLDER / name, weights_only=True, mmap=True)
+    return convert_keys(container.get("model", container), LAYOUTS)
 
 
 def build() -> SAM3I:

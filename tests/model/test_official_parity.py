@@ -18,6 +18,7 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.attention import padding_bias
 from sam3i_edge.model.sam3i import SAM3I, join_prompt
 from sam3i_edge.model.text_encoder import TextEncoder
+from sam3i_edge.postprocess import resize_mask_logits
 
 
 @pytest.fixture
@@ -32,12 +33,14 @@ def test_matches_the_official_outputs(model: SAM3I, level: str, boxes: bool) -> 
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_boxes_scores_and_kept_queries(model: SAM3I, level: str) -> None:
-    _, out = official.predict(model, level)
+@pytest.mark.parametrize("boxes", [False, True], ids=["text", "boxes"])
+def test_boxes_scores_masks_and_kept_queries(model: SAM3I, level: str, boxes: bool) -> None:
+    _, out = official.predict(model, level, boxes=boxes)
     want = official.arrays("outputs")
+    size = official.arrays("inputs")["image_uint8"].shape[:2]
     scores = out.logits[-1].sigmoid() * out.presence[-1].sigmoid()[:, None]
-    for row in range(official.PROMPTS):
-        case = f"{level}.p{row}"
+    for row, name in enumerate(("box",) if boxes else ("p0", "p1", "p2")):
+        case = f"{level}.{name}"
         kept = np.flatnonzero(scores[row].numpy() > 0.443)
         assert kept.tolist() == want[f"{case}.post.query_index"].tolist()
         np.testing.assert_allclose(
@@ -46,6 +49,9 @@ def test_boxes_scores_and_kept_queries(model: SAM3I, level: str) -> None:
         np.testing.assert_allclose(
             out.boxes[-1, row].numpy(), want[f"{case}.pred_boxes_cxcywh"], rtol=0, atol=official.BOXES
         )
+        masks = resize_mask_logits(out.mask_logits[row].numpy()[kept], size).reshape(len(kept), -1)
+        packed = want[f"{case}.post.masks_packed"]
+        assert np.mean(masks != np.unpackbits(packed, axis=1, count=masks.shape[1])) <= 1e-4
 
 
 def test_exported_detector_gives_the_same_best_queries(model: SAM3I) -> None:
@@ -215,6 +221,23 @@ def test_box_pooling_equals_a_direct_loop() -> None:
                         )
                 want[i, j] = total / (ny * nx)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_masked_prompt_slots_change_nothing(model: SAM3I, level: str) -> None:
+    """A bundle with box slots asks by text with those slots masked, whatever they hold."""
+    given = official.inputs()
+    ids, index = given["token_ids"][:1], torch.tensor([LEVELS.index(level)])
+    with torch.no_grad():
+        maps = model.image_encoder(given["pixel_values"])
+        prompt, mask = join_prompt(model.encode_text(ids, index), ids, model.geometry_encoder(maps[-1]))
+        exact = model.detector(*maps, prompt, mask, index)
+        slots = torch.randn(1, 8, prompt.shape[2])
+        padded = torch.cat((prompt[:, :32], slots, prompt[:, 32:]), dim=1)
+        padded_mask = torch.cat((mask[:, :32], torch.zeros(1, 8, dtype=torch.bool), mask[:, 32:]), dim=1)
+        found = model.detector(*maps, padded, padded_mask, index)
+    for got, want in zip(found, exact, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)
 
 
 def test_padded_boxes_change_nothing(model: SAM3I) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 
+from sam3i_edge.checkpoints.layout import convert_keys
+from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, join_prompt
 
@@ -35,85 +35,6 @@ CONFIG = ModelConfig(
     geometry_layers=2,
     adapter_dim=0,
 )
-
-# transformers' names -> ours.
-_RENAMES = (
-    (r"vision_encoder\.backbone\.embeddings\.position_embeddings", "image_encoder.backbone.pos_embed"),
-    (
-        r"vision_encoder\.backbone\.embeddings\.patch_embeddings\.projection\.",
-        "image_encoder.backbone.patch_embed.",
-    ),
-    (r"vision_encoder\.backbone\.layer_norm\.", "image_encoder.backbone.norm_pre."),
-    (
-        r"vision_encoder\.backbone\.layers\.(\d+)\.layer_norm([12])\.",
-        r"image_encoder.backbone.blocks.\1.norm\2.",
-    ),
-    (r"vision_encoder\.backbone\.layers\.(\d+)\.attention\.", r"image_encoder.backbone.blocks.\1.attn."),
-    (r"vision_encoder\.backbone\.layers\.(\d+)\.", r"image_encoder.backbone.blocks.\1."),
-    (r"vision_encoder\.neck\.fpn_layers\.(\d)\.scale_layers\.0\.", r"image_encoder.neck.\1.deconv.0."),
-    (r"vision_encoder\.neck\.fpn_layers\.(\d)\.scale_layers\.2\.", r"image_encoder.neck.\1.deconv.1."),
-    (r"vision_encoder\.neck\.fpn_layers\.(\d)\.proj([12])\.", r"image_encoder.neck.\1.conv\2."),
-    (r"text_encoder\.text_model\.embeddings\.token_embedding\.", "text_encoder.token_embedding."),
-    (r"text_encoder\.text_model\.embeddings\.position_embedding\.weight", "text_encoder.position_embedding"),
-    (r"text_encoder\.text_model\.final_layer_norm\.", "text_encoder.final_norm."),
-    (
-        r"text_encoder\.text_model\.encoder\.layers\.(\d+)\.self_attn\.out_proj\.",
-        r"text_encoder.layers.\1.attn.o_proj.",
-    ),
-    (r"text_encoder\.text_model\.encoder\.layers\.(\d+)\.self_attn\.", r"text_encoder.layers.\1.attn."),
-    (
-        r"text_encoder\.text_model\.encoder\.layers\.(\d+)\.layer_norm([12])\.",
-        r"text_encoder.layers.\1.norm\2.",
-    ),
-    (r"text_encoder\.text_model\.encoder\.layers\.(\d+)\.", r"text_encoder.layers.\1."),
-    (r"text_projection\.", "text_encoder.projection."),
-    (r"geometry_encoder\.vision_layer_norm\.", "geometry_encoder.image_norm."),
-    (r"geometry_encoder\.prompt_layer_norm\.", "geometry_encoder.norm."),
-    (r"geometry_encoder\.output_layer_norm\.", "geometry_encoder.output_norm."),
-    (r"geometry_encoder\.layers\.(\d+)\.layer_norm([123])\.", r"geometry_encoder.layers.\1.norm\2."),
-    (r"detr_encoder\.layers\.(\d+)\.layer_norm([123])\.", r"detector.fusion_encoder.layers.\1.norm\2."),
-    (r"detr_encoder\.", "detector.fusion_encoder."),
-    (r"detr_decoder\.layers\.(\d+)\.self_attn_layer_norm\.", r"detector.decoder.layers.\1.self_norm."),
-    (
-        r"detr_decoder\.layers\.(\d+)\.text_cross_attn_layer_norm\.",
-        r"detector.decoder.layers.\1.prompt_norm.",
-    ),
-    (
-        r"detr_decoder\.layers\.(\d+)\.vision_cross_attn_layer_norm\.",
-        r"detector.decoder.layers.\1.image_norm.",
-    ),
-    (r"detr_decoder\.layers\.(\d+)\.mlp_layer_norm\.", r"detector.decoder.layers.\1.mlp_norm."),
-    (r"detr_decoder\.layers\.(\d+)\.text_cross_attn\.", r"detector.decoder.layers.\1.prompt_attn."),
-    (r"detr_decoder\.layers\.(\d+)\.vision_cross_attn\.", r"detector.decoder.layers.\1.image_attn."),
-    (r"detr_decoder\.output_layer_norm\.", "detector.decoder.output_norm."),
-    (r"detr_decoder\.presence_layer_norm\.", "detector.decoder.presence_norm."),
-    (r"detr_decoder\.box_rpb_embed_([xy])\.", r"detector.decoder.box_bias_\1."),
-    (r"detr_decoder\.", "detector.decoder."),
-    (r"dot_product_scoring\.text_mlp_out_norm\.", "detector.scoring.prompt_norm."),
-    (r"dot_product_scoring\.text_mlp\.", "detector.scoring.prompt_mlp."),
-    (r"dot_product_scoring\.text_proj\.", "detector.scoring.prompt_proj."),
-    (r"dot_product_scoring\.", "detector.scoring."),
-    (r"mask_decoder\.mask_embedder\.", "detector.mask_decoder.mask_embedders.concept."),
-    (r"mask_decoder\.instance_projection\.", "detector.mask_decoder.instance_proj."),
-    (r"mask_decoder\.semantic_projection\.", "detector.mask_decoder.semantic_proj."),
-    (r"mask_decoder\.prompt_cross_attn_norm\.", "detector.mask_decoder.prompt_norm."),
-    (r"mask_decoder\.prompt_cross_attn\.", "detector.mask_decoder.prompt_attn."),
-    (r"mask_decoder\.", "detector.mask_decoder."),
-)
-_UNUSED = re.compile(
-    r"vision_encoder\.neck\.fpn_layers\.3\.|text_encoder\.text_projection\."
-    r"|mask_decoder\.pixel_decoder\.(conv_layers|norms)\.2\."
-)
-
-
-def _rename(name: str) -> str:
-    for pattern, target in _RENAMES:
-        renamed, count = re.subn("^" + pattern, target, name)
-        if count:
-            name = renamed
-            break
-    # Head MLPs are numbered from 1 there.
-    return re.sub(r"\.layer(\d)\.", lambda m: f".layers.{int(m.group(1)) - 1}.", name)
 
 
 def _theirs() -> torch.nn.Module:
@@ -165,7 +86,7 @@ def _theirs() -> torch.nn.Module:
 def test_matches_transformers_when_the_cls_token_is_appended() -> None:
     theirs = _theirs()
     ours = SAM3I(CONFIG).eval()
-    state = {_rename(k): v for k, v in theirs.state_dict().items() if not _UNUSED.match(k)}
+    state = convert_keys(theirs.state_dict(), LAYOUTS).tensors
     wanted = ours.state_dict()
     state = {k: v.reshape(wanted[k].shape) if k in wanted else v for k, v in state.items()}
     ours.load_state_dict(state)

@@ -1,0 +1,80 @@
+"""Models from the Hugging Face Hub, as plain folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam3i_edge.errors import ArtifactError, UnknownModel
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form "org/name"."""
+    return bool(_HUB_ID.fullmatch(name))
+
+
+def fetch(
+    name: str,
+    kind: str,
+    wanted: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    offline: bool = False,
+    patterns: Sequence[str] | None = None,
+) -> Path:
+    """Downloads a repository, or finds what was downloaded before.
+
+    Args:
+        name: "org/name".
+        kind: folder of the cache that it goes to.
+        wanted: what the repository should hold, for messages.
+        revision: branch, tag or commit.
+        token: of the Hub; None uses the one that 'hf auth login' stored.
+        offline: use only what was fetched before.
+        patterns: files to fetch; None for all.
+
+    Returns:
+        A folder in the user's cache, of plain files.
+
+    Raises:
+        UnknownModel: the name is none that the Hub allows.
+        ArtifactError: the repository is gated or missing, or the Hub cannot be reached.
+    """
+    import huggingface_hub
+    import platformdirs
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
+    label = name.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
+    folder = platformdirs.user_cache_path("sam3i-edge") / kind / label
+    try:
+        huggingface_hub.snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            local_dir=folder,
+            local_files_only=offline,
+            allow_patterns=None if patterns is None else list(patterns),
+        )
+    except HFValidationError as error:
+        raise UnknownModel(f"unknown model {name!r}: no such folder, and not a Hub id: {error}") from error
+    except GatedRepoError as error:
+        raise ArtifactError(
+            f"the Hub's {name!r} is gated: accept its terms on its page there, then run 'hf auth login' or "
+            "give a token"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ArtifactError(
+            f"there is no folder {name!r}, and the Hub did not give {wanted} of that name: {reason}"
+        ) from error
+    return folder
