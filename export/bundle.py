@@ -210,7 +210,7 @@ def _finish(
     """Exports, verifies and closes a bundle that has its weights and its tokenizer."""
     shutil.copyfile(license_file, folder.path / "LICENSE")
     weights = folder.path / "weights"
-    parameters = sum(value.numel() for value in open_weights(weights).values())
+    parameters = sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
     isolate = 4 * parameters > _LARGE
     variant = folder.path / _VARIANT
     variant.mkdir()
