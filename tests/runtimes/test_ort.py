@@ -82,6 +82,15 @@ def test_threads_are_passed_on(text_encoder):
     assert usable == ort.usable_cores()
 
 
+def test_low_memory_changes_how_and_not_what(text_encoder, runtime):
+    small = open_runtime("onnxruntime", text_encoder, "cpu", threads=1, low_memory=True)
+    options = small._session.get_session_options()
+    assert options.get_session_config_entry("session.disable_prepacking") == "1"
+    assert not options.enable_cpu_mem_arena
+    ids = {"input_ids": np.arange(32, dtype=np.int64)[None]}
+    np.testing.assert_array_equal(*(r.run(ids)["text_features"] for r in (small, runtime)))
+
+
 def test_threads_do_not_wait_by_spinning(text_encoder):
     options = ort._session(str(text_encoder), "cpu", 2).get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
