@@ -158,7 +158,14 @@ def test_an_interruption_is_130(monkeypatch, tmp_path):
 
 def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "sam3i_edge", "scenes", str(tmp_path / "out"), "--count", "100000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_environment())
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        # A shell that starts this test in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not list(tmp_path.glob("out/images/*.png")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
