@@ -89,6 +89,23 @@ def check_instruction(text: str) -> str:
     return cleaned
 
 
+def parse_backend(path: str | Path, text: str) -> tokenizers.Tokenizer:
+    """Parses the text of a `tokenizer.json`; `path` is for the message.
+
+    Raises:
+        ArtifactError: it is none.
+    """
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:
+        # The library raises the bare class for every defect of the file, and nothing narrower.
+        if type(error) is not Exception:
+            raise
+        raise ArtifactError(f"{path} is no tokenizer.json: {error}") from error
+
+
 class Tokenizer:
     """Encodes instructions with a `tokenizer.json` of the `tokenizers` library. Thread-safe.
 
@@ -141,19 +158,11 @@ class Tokenizer:
             ArtifactError: the file is missing, unreadable or no tokenizer.
             ValueError: an id lies outside the vocabulary, or `context_length` is under 3.
         """
-        import tokenizers
-
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"cannot read the tokenizer {path}: {error}") from error
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:
-            # The library raises the bare class for every defect of the file, and nothing narrower.
-            if type(error) is not Exception:
-                raise
-            raise ArtifactError(f"{path} is no tokenizer.json: {error}") from error
+        backend = parse_backend(path, text)
         return cls(backend, context_length, start_id=start_id, end_id=end_id, pad_id=pad_id)
 
     @property

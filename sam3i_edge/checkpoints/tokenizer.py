@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from sam3i_edge.errors import ArtifactError
+from sam3i_edge.tokenizer import parse_backend
 
 _MERGES = 49_152 - 256 - 2  # of the 262,144 lines in the official file
 _NAMES = (("<start_of_text>", "<end_of_text>"), ("<|startoftext|>", "<|endoftext|>"))
@@ -52,7 +53,7 @@ def write_tokenizer(source: Path, out: Path, vocab_size: int) -> tuple[int, int]
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is neither a merges file nor a tokenizer.json: {error}") from error
-    backend = _from_json(path, text) if text.lstrip()[:1] == "{" else _from_merges(path, text)
+    backend = parse_backend(path, text) if text.lstrip()[:1] == "{" else _from_merges(path, text)
     ids = next(
         (
             (start, end)
@@ -74,16 +75,6 @@ def write_tokenizer(source: Path, out: Path, vocab_size: int) -> tuple[int, int]
     backend.post_processor = processors.Sequence([])
     out.write_text(backend.to_str() + "\n", encoding="utf-8")
     return ids
-
-
-def _from_json(path: Path, text: str) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:
-        # The library raises the bare class for every defect of the file, and nothing narrower.
-        if type(error) is not Exception:
-            raise
-        raise ArtifactError(f"{path} is no tokenizer.json: {error}") from error
 
 
 def _from_merges(path: Path, text: str) -> tokenizers.Tokenizer:
