@@ -107,6 +107,13 @@ class Agreement:
     box_px: float
     small_min_iou: float
 
+    def __str__(self) -> str:
+        """The figures on one line, for people."""
+        return (
+            f"{self.pairs} pairs: same count {self.same_count:.3f}, mask IoU mean {self.mean_iou:.5f} "
+            f"min {self.min_iou:.5f}, score {self.score:.1e}, box {self.box_px:.3f} px"
+        )
+
     def to_dict(self) -> dict[str, float]:
         """For the manifest."""
         return {name: float(value) for name, value in asdict(self).items()}

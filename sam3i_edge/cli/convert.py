@@ -123,9 +123,7 @@ def convert(
     else:
         typer.echo(
             f"{out}: {size / 2**20:,.1f} MiB, {', '.join(manifest.variants)}; against the model on "
-            f"{agreement.pairs} pairs: same count {agreement.same_count:.3f}, mask IoU mean "
-            f"{agreement.mean_iou:.5f} min {agreement.min_iou:.5f}, score {agreement.score:.1e}, "
-            f"box {agreement.box_px:.3f} px"
+            f"{agreement}"
         )
 
 
