@@ -121,8 +121,8 @@ def _session(
     # device does: on two busy cores one more instruction took 160 to 190 ms with spinning, 51 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if low_memory:
-        # Weights stay in the mapped data file instead of being copied into a faster order, and what a step has
-        # used goes back at once: the arena grows by powers of two.
+        # Weights stay in the mapped data file instead of being copied into a faster order, and what a step
+        # has used goes back at once: the arena grows by powers of two.
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
