@@ -57,6 +57,17 @@ class Attention(nn.Module):
             out = torch.cat([F.scaled_dot_product_attention(p, k, v, attn_mask=bias) for p in pieces], dim=2)
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.merge(out)
+
+    def project(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[B, N, C], [B, M, C], [B, M, C] -> [B, heads, N, d], [B, heads, M, d], [B, heads, M, d]."""
+        q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
+        return self.split_heads(q), self.split_heads(k), self.split_heads(v)
+
+    def merge(self, out: torch.Tensor) -> torch.Tensor:
+        """Projects what the heads attended to: [B, heads, N, d] -> [B, N, C]."""
         # A clone, because the exporter drops `contiguous()` where SDPA's eager strides make it a no-op, and
         # its own decomposition of SDPA has other strides: the view then fails (torch 2.13).
         out = out.transpose(1, 2).clone(memory_format=torch.contiguous_format)
@@ -66,8 +77,7 @@ class Attention(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """[B, N, C], [B, M, C], [B, M, C] -> [B, N, C]; `bias` as in `attend`."""
-        q, k, v = (self.split_heads(x) for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value)))
-        return self.attend(q, k, v, bias)
+        return self.attend(*self.project(query, key, value), bias)
 
 
 def padding_bias(mask: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sam3i_edge.kernels.box_attention import box_attention
 from sam3i_edge.model.adapters import DECODER_GATES, GatedAdapter
 from sam3i_edge.model.attention import MLP, Attention, FeedForward
 from sam3i_edge.model.boxes import cxcywh_to_xyxy, inverse_sigmoid
@@ -53,14 +54,15 @@ class DecoderLayer(nn.Module):
         prompt_bias: torch.Tensor,
         image_key: torch.Tensor,
         image: torch.Tensor,
-        box_bias: torch.Tensor,
+        box_bias: tuple[torch.Tensor, torch.Tensor],
         level: torch.Tensor | None,
     ) -> torch.Tensor:
-        """[B, 1 + Q, C], presence token first -> the same. `box_bias`: [B, heads, 1 + Q, N]."""
+        """[B, 1 + Q, C], presence token first -> the same. `box_bias`: as `Decoder.box_bias` gives it."""
         q = h + query_position
         h = self.self_norm(h + self.self_attn(q, q, h))
         h = self.prompt_norm(h + self.prompt_attn(h + query_position, prompt, prompt, prompt_bias))
-        h = self.image_norm(h + self.image_attn(h + query_position, image_key, image, box_bias))
+        q, k, v = self.image_attn.project(h + query_position, image_key, image)
+        h = self.image_norm(h + self.image_attn.merge(box_attention(q, k, v, *box_bias)))
         skip = h if self.adapter is None or level is None else self.adapter(h, level)
         return self.mlp_norm(skip + self.mlp(h))
 
@@ -101,6 +103,8 @@ class Decoder(nn.Module):
 
     def box_bias(self, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The two factors of the bias: bias[b, h, q, i, j] = y[b, h, q, i] + x[b, h, q, j].
+
+        The presence token has none.
 
         Args:
             reference: [B, Q, 4] cxcywh in 0..1.
@@ -145,9 +149,7 @@ class Decoder(nn.Module):
         for layer in self.layers:
             query_position = self.ref_point_head(sine_boxes(reference, image.shape[-1]))
             query_position = F.pad(query_position, (0, 0, 1, 0))  # the presence token has none
-            y, x = self.box_bias(reference)
-            bias = (y[..., :, None] + x[..., None, :]).flatten(-2)  # [B, heads, Q, N]
-            bias = F.pad(bias, (0, 0, 1, 0))
+            bias = self.box_bias(reference)
             h = layer(h, query_position, prompt, prompt_bias, image_key, image, bias, level)
             normalised = self.output_norm(h[:, 1:])
             refined = (self.box_head(normalised) + inverse_sigmoid(reference)).sigmoid()
