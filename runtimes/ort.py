@@ -1,6 +1,7 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime: on the CPU, on NVIDIA GPUs through CUDA, and on Jetson through TensorRT.
 
-Graphs with a data file beside them (`weights.data`) load it from the graph's own folder.
+Graphs with a data file beside them (`weights.data`) load it from the graph's own folder. A device has one
+execution provider, and no node may run on another: what the provider cannot run is an error.
 """
 
 from __future__ import annotations
@@ -17,9 +18,23 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.runtimes import Progress, engine_cache
+from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
 
-# device -> execution providers. Never more than what was asked for: ONNX Runtime would fall back silently.
-_PROVIDERS: dict[str, list[str]] = {"cpu": ["CPUExecutionProvider"]}
+# device -> its execution provider and options. Never a second one: ONNX Runtime would fall back silently.
+_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    # TF32 is on by default, and its 10 bits of mantissa are not fp32.
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}),
+    "jetson": ("TensorrtExecutionProvider", {"trt_context_memory_sharing_enable": "True"}),
+}
+_ENGINES = ("jetson",)  # devices that build engines
+
+# precision -> what TensorRT is told. Norms stay in float32; for the softmax the provider has no such option.
+_PRECISIONS: dict[str, dict[str, str]] = {
+    "fp32": {"trt_fp16_enable": "False"},
+    "fp16": {"trt_fp16_enable": "True", "trt_layer_norm_fp32_fallback": "True"},
+}
 
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -41,9 +56,11 @@ _FAILURES: tuple[type[Exception], ...] = tuple(
 class OrtRuntime:
     """One graph in one ONNX Runtime session. Not thread-safe by contract, see `Runtime`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, name: str, device: str = "cpu") -> None:
         self._session: onnxruntime.InferenceSession | None = session
         self._name = name
+        self._device = device
+        self._binding = None if device == "cpu" else Binding(session, name, "cuda")
         self._inputs = {
             i.name: (np.dtype(_DTYPES[i.type]) if i.type in _DTYPES else None, tuple(i.shape))
             for i in session.get_inputs()
@@ -56,13 +73,19 @@ class OrtRuntime:
             raise RuntimeUnavailable(f"{self._name} was closed: open it again to run it")
         self._check(inputs)
         try:
+            if self._binding is not None:
+                return self._binding.run(inputs)
             values = self._session.run(self._outputs, dict(inputs))
         except _FAILURES as error:
-            raise RuntimeUnavailable(f"{self._name} failed in onnxruntime: {_one_line(error)}") from error
+            gone = "" if self._device == "cpu" else "; ask 'sam3i-edge doctor' what still runs"
+            raise RuntimeUnavailable(
+                f"{self._name} failed in onnxruntime: {_one_line(error)}{gone}"
+            ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
         """Frees the session."""
+        self._binding = None
         self._session = None
 
     def _check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -82,15 +105,143 @@ class OrtRuntime:
                 )
 
 
-def open(artifact: Path, device: str, threads: int | None = None, *, low_memory: bool = False) -> OrtRuntime:
-    """Opens an ONNX file; see `sam3i_edge.runtimes.open_runtime`."""
+class Binding:
+    """Inputs and outputs that stay where they are on the device from run to run. Not thread-safe."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, name: str, memory: str) -> None:
+        """Makes the buffers.
+
+        Args:
+            session: of a graph with static shapes.
+            name: the graph's, for messages.
+            memory: ONNX Runtime's name of the device's memory: "cuda" or "cpu".
+
+        Raises:
+            ArtifactError: a shape is not static, or a type is not known.
+        """
+        self._session = session
+        self._binding = session.io_binding()
+        self._inputs = {i.name: self._buffer(i, name, memory) for i in session.get_inputs()}
+        self._outputs = {o.name: self._buffer(o, name, memory) for o in session.get_outputs()}
+        for key, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(key, value)
+        for key, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(key, value)
+
+    @staticmethod
+    def _buffer(slot: Any, name: str, memory: str) -> onnxruntime.OrtValue:
+        if slot.type not in _DTYPES or not all(isinstance(side, int) for side in slot.shape):
+            raise ArtifactError(
+                f"{name}: {slot.name!r} is {slot.type} {slot.shape}, and a GPU wants static shapes: "
+                "export the bundle again"
+            )
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(slot.shape, _DTYPES[slot.type], memory, 0)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Copies the inputs in, runs, and copies the outputs out."""
+        for key, value in self._inputs.items():
+            value.update_inplace(np.ascontiguousarray(inputs[key]))
+        self._session.run_with_iobinding(self._binding)
+        # On the CPU `numpy` gives a view, which the next run would overwrite.
+        return {key: np.array(value.numpy()) for key, value in self._outputs.items()}
+
+
+def open(
+    artifact: Path,
+    device: str,
+    threads: int | None = None,
+    *,
+    low_memory: bool = False,
+    precision: str | None = None,
+) -> OrtRuntime:
+    """Opens an ONNX file; see `sam3i_edge.runtimes.open_runtime`.
+
+    On a device that builds engines it builds this graph's first, unless `prepare` or an earlier `open` did.
+    """
     if not artifact.is_file():
         raise ArtifactError(f"the graph {artifact} does not exist: copy or export the bundle again")
+    if device in _ENGINES:
+        return _open_engine(artifact, device, threads, precision or "fp32")
     try:
         session = _session(os.fspath(artifact), device, threads, low_memory)
     except _FAILURES as error:
         raise ArtifactError(f"onnxruntime cannot open {artifact}: {_one_line(error)}") from error
-    return OrtRuntime(session, artifact.name)
+    return OrtRuntime(session, artifact.name, device)
+
+
+def prepare(artifact: Path, device: str, precision: str, progress: Progress | None = None) -> None:
+    """Builds the engine of a graph and keeps it; see `sam3i_edge.runtimes.prepare`."""
+    if device in _ENGINES:
+        _engine(artifact, device, None, precision, progress)
+
+
+def _open_engine(artifact: Path, device: str, threads: int | None, precision: str) -> OrtRuntime:
+    folder = _engine(artifact, device, threads, precision, None)
+    engine = _engine_options(folder, precision)
+    try:
+        session = _session(os.fspath(artifact), device, threads, engine=engine)
+    except _FAILURES as error:
+        # The files are as they were written, and TensorRT refuses them: a changed driver does that.
+        engine_cache.discard(folder, _one_line(error))
+        folder = _engine(artifact, device, threads, precision, None)
+        try:
+            session = _session(
+                os.fspath(artifact), device, threads, engine=_engine_options(folder, precision)
+            )
+        except _FAILURES as again:
+            raise RuntimeUnavailable(
+                f"onnxruntime cannot open the engine of {artifact} that it built: {_one_line(again)}"
+            ) from again
+    return OrtRuntime(session, artifact.name, device)
+
+
+def _engine(
+    artifact: Path, device: str, threads: int | None, precision: str, progress: Progress | None
+) -> Path:
+    """Gives the folder of the graph's engine, building it where there is none."""
+    if precision not in _PRECISIONS:
+        raise RuntimeUnavailable(
+            f"onnxruntime builds engines for {device} at {', '.join(_PRECISIONS)}, not at {precision!r}"
+        )
+    key = engine_cache.key_of(artifact, f"onnxruntime {onnxruntime.__version__}", precision)
+    folder = engine_cache.find(key)
+    if folder is not None:
+        return folder
+    engine_cache.announce(key, progress)
+    with engine_cache.building(key) as folder:
+        try:
+            engine = _engine_options(folder, precision)
+            session = _session(os.fspath(artifact), device, threads, engine=engine)
+            # Some versions build when a session opens, others at its first run.
+            runtime = OrtRuntime(session, artifact.name, device)
+            runtime.run(_zeros(session))
+        except _FAILURES as error:
+            raise RuntimeUnavailable(
+                f"TensorRT cannot build the engine of {artifact}: {_one_line(error)}"
+            ) from error
+        runtime.close()
+        if not any(folder.glob("*.engine")):
+            raise RuntimeUnavailable(
+                f"onnxruntime {onnxruntime.__version__} kept no engine of {artifact}: TensorRT took no "
+                "part of the graph. Ask for device='cpu', or for runtime='tensorrt'"
+            )
+    if progress is not None:
+        progress(f"built the engine of {artifact.stem}", 1.0)
+    return key.folder
+
+
+def _engine_options(folder: Path, precision: str) -> dict[str, str]:
+    return {
+        **_PRECISIONS[precision],
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": os.fspath(folder),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": os.fspath(folder),
+    }
+
+
+def _zeros(session: onnxruntime.InferenceSession) -> dict[str, NDArray[Any]]:
+    return {i.name: np.zeros(i.shape, _DTYPES[i.type]) for i in session.get_inputs()}
 
 
 @functools.cache
@@ -108,10 +259,21 @@ def probe(device: str) -> None:
 
 
 def _session(
-    model: str | bytes, device: str, threads: int | None, low_memory: bool = False
+    model: str | bytes,
+    device: str,
+    threads: int | None,
+    low_memory: bool = False,
+    engine: Mapping[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
     if device not in _PROVIDERS:
-        raise RuntimeUnavailable(f"onnxruntime runs on {', '.join(_PROVIDERS)} here, not on {device!r}")
+        raise RuntimeUnavailable(f"onnxruntime runs on {', '.join(_PROVIDERS)}, not on {device!r}")
+    provider, fixed = _PROVIDERS[device]
+    offered = onnxruntime.get_available_providers()
+    if provider not in offered:
+        raise RuntimeUnavailable(
+            f"device {device!r} needs {provider}, and onnxruntime {onnxruntime.__version__} was built with "
+            f"{', '.join(offered)} only: install a build for {device}, or ask for device='cpu'"
+        )
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Left to itself it counts the machine's cores, also those that this process may not use.
@@ -125,10 +287,21 @@ def _session(
         # has used goes back at once: the arena grows by powers of two.
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
+    if device != "cpu":
+        # Nodes that the provider cannot run would go to the CPU, one by one and silently.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = 3
     onnxruntime.disable_telemetry_events()
-    session = onnxruntime.InferenceSession(model, options, providers=_PROVIDERS[device])
+    session = onnxruntime.InferenceSession(
+        model, options, providers=[(provider, {**fixed, **(engine or {})})], enable_fallback=0
+    )
     session.disable_fallback()
+    running = session.get_providers()
+    if running[0] != provider:
+        raise RuntimeUnavailable(
+            f"{provider} was asked for, and onnxruntime {onnxruntime.__version__} runs {', '.join(running)}: "
+            "its libraries did not load; 'sam3i-edge doctor' tells more"
+        )
     return session
 
 
@@ -139,24 +312,3 @@ def usable_cores() -> int:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _add_graph() -> bytes:
-    """Encodes the ONNX model y = x + x for x float32 [1]; the base install has no onnx package to do it.
-
-    Numbers are field numbers of onnx.proto (ModelProto, GraphProto, NodeProto, ValueInfoProto, TypeProto);
-    a field is its number and wire type in one byte, then a byte or a counted string.
-    """
-
-    def number(field: int, value: int) -> bytes:
-        return bytes((field << 3, value))
-
-    def block(field: int, *parts: bytes) -> bytes:
-        content = b"".join(parts)
-        return bytes((field << 3 | 2, len(content))) + content
-
-    float_1 = block(1, number(1, 1), block(2, block(1, number(1, 1))))  # tensor: FLOAT, shape: one dim of 1
-    node = block(1, block(1, b"x"), block(1, b"x"), block(2, b"y"), block(4, b"Add"))
-    values = block(11, block(1, b"x"), block(2, float_1)), block(12, block(1, b"y"), block(2, float_1))
-    graph = block(7, node, block(2, b"probe"), *values)
-    return number(1, 8) + graph + block(8, number(2, 17))  # IR version 8, opset 17

@@ -6,6 +6,7 @@ Sam3iError
     ArtifactError         a bundle's or checkpoint's file is missing, damaged, or not what it should be
         UnknownModel      a model name is no bundled model, no folder and no Hub id (also a ValueError)
     ImageError            an image cannot be read or has no usable pixels (also a ValueError)
+    StreamError           a camera or video cannot be opened, stalls or stops giving frames
     InstructionError      an instruction is empty or absurdly long (also a ValueError)
     DataError             an annotation file does not follow the SAM3-I layout
     TrainingError         a training run cannot start, resume or continue
@@ -40,6 +41,10 @@ class UnknownModel(ArtifactError, ValueError):  # noqa: N818  (the name says wha
 
 class ImageError(Sam3iError, ValueError):
     """An image cannot be read or has no usable pixels."""
+
+
+class StreamError(Sam3iError):
+    """A camera or video cannot be opened, stalls or stops giving frames."""
 
 
 class InstructionError(Sam3iError, ValueError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sam3i_edge.bundle import Bundle
 from sam3i_edge.devices import Choice
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.runtimes import Runtime, open_runtime
+from sam3i_edge.runtimes import Progress, Runtime, open_runtime, prepare
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ class Graphs:
         self._opened: dict[str, Runtime] = {}
         self._locks = {name: threading.Lock() for name in self._paths}
         self._closed = False
+
+    @property
+    def _engine_precision(self) -> str | None:
+        return self._choice.precision if self._choice.builds else None
 
     def lock(self, name: str) -> threading.Lock:
         """Gives the lock of one graph."""
@@ -44,10 +48,40 @@ class Graphs:
         if name not in self._opened:
             start = time.perf_counter()
             self._opened[name] = open_runtime(
-                self._choice.runtime, self._paths[name], self._choice.device, threads=self._threads
+                self._choice.runtime,
+                self._paths[name],
+                self._choice.device,
+                threads=self._threads,
+                precision=self._engine_precision,
             )
             _log.debug("opened %s in %.0f ms", name, 1e3 * (time.perf_counter() - start))
         return self._opened[name]
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Opens every graph, and builds its engine first where the device runs engines.
+
+        Raises:
+            ArtifactError: the runtime cannot read one.
+            RuntimeUnavailable: a build failed, or the graphs were closed.
+        """
+        for number, (name, path) in enumerate(self._paths.items()):
+            # Without anybody to tell, the build itself warns in the log.
+            report = None if progress is None else _part(progress, number, len(self._paths))
+            if report is not None:
+                report(f"opening {name}", 0.0)
+            with self.lock(name):
+                self.check_open()
+                if name not in self._opened:
+                    prepare(
+                        self._choice.runtime,
+                        path,
+                        self._choice.device,
+                        precision=self._engine_precision,
+                        progress=report,
+                    )
+                self.open(name)
+        if progress is not None:
+            progress("ready", 1.0)
 
     def run(
         self, name: str, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]
@@ -83,3 +117,8 @@ class Graphs:
                 runtime = self._opened.pop(name, None)
                 if runtime is not None:
                     runtime.close()
+
+
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    """Reports one of several things as its part of the whole."""
+    return lambda words, share: progress(words, (number + share) / count)

@@ -54,6 +54,7 @@ class Result:
         boxes: [N, 4] float32, (x0, y0, x1, y1), pixels.
         mask_logits: [N, M, M] float32, above 0 inside; None when the masks came as run lengths.
         mask_counts: N strings, COCO's compressed run lengths; None when there are logits.
+        track_ids: [N] int64 from 1, the same for the same thing in every frame of a stream; None elsewhere.
         threshold: scores at or below it were dropped.
         truncated: all of the detector's queries passed, so there may be more instances than it can return.
         tokens_cut: tokens dropped from the end of a too long instruction.
@@ -75,6 +76,7 @@ class Result:
     boxes: NDArray[np.float32]
     mask_logits: NDArray[np.float32] | None = None
     mask_counts: tuple[str, ...] | None = None
+    track_ids: NDArray[np.int64] | None = None
     threshold: float
     truncated: bool = False
     tokens_cut: int = 0
@@ -101,6 +103,8 @@ class Result:
             self._freeze("mask_logits", np.float32, (count, *self.mask_logits.shape[-2:]))
         elif self.mask_counts is not None and len(self.mask_counts) != count:
             raise ValueError(f"{count} scores, but {len(self.mask_counts)} masks")
+        if self.track_ids is not None:
+            self._freeze("track_ids", np.int64, (count,))
         if self.image is not None:
             self._freeze("image", np.uint8, (height, width, 3))
         object.__setattr__(self, "image_size", (height, width))
@@ -186,6 +190,8 @@ class Result:
             values["mask_logits"] = _read_only(self.mask_logits[rows])
         elif self.mask_counts is not None:
             values["mask_counts"] = tuple(self.mask_counts[row] for row in rows)
+        if self.track_ids is not None:
+            values["track_ids"] = _read_only(self.track_ids[rows])
         part = Result(**values)
         if "_runs" in self.__dict__:
             part.__dict__["_runs"] = tuple(self._runs[row] for row in rows)
@@ -293,6 +299,7 @@ class Result:
             mask=self.masks.copy(),
             confidence=self.scores.copy(),
             class_id=np.zeros(len(self), dtype=np.int64),
+            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
             data={"class_name": np.array([self.instruction or VISUAL] * len(self), dtype=np.str_)},
             metadata={"instruction": self.instruction, "level": self.level, "presence": self.presence},
         )
@@ -306,8 +313,10 @@ class Result:
             "level_chosen_by": self.level_chosen_by,
             "presence": float(self.presence),
             "instances": [
-                {"score": _short(score), "box": [_short(side) for side in box], "mask": mask}
-                for score, box, mask in zip(self.scores, self.boxes, self.mask_rle, strict=True)
+                {"score": _short(score), "box": [_short(side) for side in box], "mask": mask, **track}
+                for score, box, mask, track in zip(
+                    self.scores, self.boxes, self.mask_rle, self._tracks(), strict=True
+                )
             ],
             "timings_ms": dict(self.timings_ms),
             "device": self.device,
@@ -318,6 +327,11 @@ class Result:
             "truncated": self.truncated,
             "tokens_cut": self.tokens_cut,
         }
+
+    def _tracks(self) -> list[dict[str, int]]:
+        if self.track_ids is None:
+            return [{} for _ in self.scores]
+        return [{"track_id": int(number)} for number in self.track_ids]
 
     def to_json(self) -> str:
         """One JSON object on one line; masks are COCO run lengths. The image is not in it."""
@@ -336,6 +350,7 @@ class Result:
             scores = np.array([instance["score"] for instance in instances], dtype=np.float32)
             boxes = np.array([instance["box"] for instance in instances], dtype=np.float32)
             masks = [_checked(instance["mask"], height, width) for instance in instances]
+            tracks = [int(instance["track_id"]) for instance in instances if "track_id" in instance]
             timings = {str(step): float(value) for step, value in data["timings_ms"].items()}
             plain = {name: data[name] for name in _PLAIN}
         except KeyError as error:
@@ -350,6 +365,7 @@ class Result:
             scores=scores,
             boxes=boxes if instances else boxes.reshape(0, 4),
             mask_counts=tuple(masks),
+            track_ids=np.array(tracks, dtype=np.int64) if tracks else None,
             timings_ms=timings,
             **plain,
         )

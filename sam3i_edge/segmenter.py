@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,51 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from sam3i_edge.bundle import Bundle, find_bundle
 from sam3i_edge.caching import Lru
-from sam3i_edge.devices import choose, profile
-from sam3i_edge.errors import InstructionError
+from sam3i_edge.devices import check_device, choose
 from sam3i_edge.graphs import Graphs
-from sam3i_edge.levels import LEVELS, Level, as_level, route
+from sam3i_edge.info import Info
+from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.postprocess import select
 from sam3i_edge.preprocess import ImageSource, load_image, to_pixel_values
-from sam3i_edge.prompt import VISUAL, BoxPrompt, join_prompt
+from sam3i_edge.prompt import BoxPrompt, join_prompt
+from sam3i_edge.request import Request, Rules, check_threshold
 from sam3i_edge.result import Result
-from sam3i_edge.tokenizer import check_instruction
+from sam3i_edge.runtimes import Progress
+from sam3i_edge.stream import Stream
+from sam3i_edge.timing import Clock
 
 _log = logging.getLogger(__name__)
 
 _FEATURES = ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token")
-
-# What a Result's timings_ms holds, in this order.
-STEPS = ("preprocess", "encode_image", "encode_text", "encode_boxes", "detect", "postprocess", "total")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
-    """What a `Segmenter` runs.
-
-    Attributes:
-        model: name of the bundle.
-        bundle: its folder.
-        variant: the variant of the bundle that was opened.
-        device: profile that runs.
-        runtime: runtime that runs.
-        precision: precision that runs.
-        reason: one sentence: what was asked for, and what "auto" chose.
-        image_size: side of the square that images are resized to, pixels.
-        threshold: least score of an instance when a call names none.
-        boxes: most boxes of one call; 0 where the model takes no box prompts.
-    """
-
-    model: str
-    bundle: Path
-    variant: str
-    device: str
-    runtime: str
-    precision: str
-    reason: str
-    image_size: int
-    threshold: float
-    boxes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +37,6 @@ class _Text:
     features: NDArray[np.float32]  # [1, 32, C]
     mask: NDArray[np.bool_]  # [1, 32]
     tokens_cut: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    instruction: str | None
-    cleaned: str
-    boxes: BoxPrompt | None
-    level: Level
-    level_chosen_by: Literal["caller", "auto"]
-    threshold: float
-
-
-class _Clock:
-    """Milliseconds by step; a step that did not run has 0."""
-
-    def __init__(self) -> None:
-        self._spent = dict.fromkeys(STEPS, 0.0)
-        self._start = time.perf_counter()
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._spent[name] += 1e3 * (time.perf_counter() - start)
-
-    def timings(self) -> dict[str, float]:
-        return {**self._spent, "total": 1e3 * (time.perf_counter() - self._start)}
-
-
-def _check_threshold(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"threshold must be 0 to 1, got {value}")
 
 
 class Scene:
@@ -134,7 +71,7 @@ class Scene:
         threshold: float | None = None,
     ) -> Result:
         """Segments what `instruction` describes or `boxes` show; see `Segmenter.segment`."""
-        clock = _Clock()
+        clock = Clock()
         request = self._segmenter._request(instruction, level, threshold, boxes, labels)
         if request.boxes is not None:
             request.boxes.check_inside(self.image_size)
@@ -181,20 +118,26 @@ class Segmenter:
             ValueError: another argument is out of range.
         """
         if threshold is not None:
-            _check_threshold(threshold)
-        profile(device)
+            check_threshold(threshold)
+        check_device(device)
         self._images: Lru[Mapping[str, NDArray[Any]]] = Lru(image_cache)
         self._texts: Lru[_Text] = Lru(instruction_cache)
         self._bundle = Bundle.open(find_bundle(model, revision))
         manifest = self._bundle.manifest
         self._choice = choose(self._bundle, device, precision, runtime)
         _log.debug("%s %s: %s", manifest.name, self._choice.variant, self._choice.reason)
-        self._threshold = manifest.thresholds.score if threshold is None else threshold
         self._variant = manifest.variants[self._choice.variant]
+        self._rules = Rules(
+            manifest.name,
+            self._choice.variant,
+            self._variant,
+            manifest.thresholds.score if threshold is None else threshold,
+        )
         self._tokenizer = self._bundle.tokenizer()
         self._graphs = Graphs(self._bundle, self._choice, threads)
-        self._graphs.open("image_encoder")
-        self._graphs.open("detector")
+        if not self._choice.builds:  # an engine is built by `prepare`, or by its first use
+            self._graphs.open("image_encoder")
+            self._graphs.open("detector")
 
     @property
     def info(self) -> Info:
@@ -209,7 +152,7 @@ class Segmenter:
             precision=choice.precision,
             reason=choice.reason,
             image_size=manifest.preprocessing.image_size,
-            threshold=self._threshold,
+            threshold=self._rules.threshold,
             boxes=self._variant.boxes,
         )
 
@@ -237,8 +180,8 @@ class Segmenter:
             threshold: least score of an instance, 0 to 1; None takes the segmenter's.
 
         Returns:
-            The instances, best first; none is a normal answer. `timings_ms` has the keys of `STEPS`; a step
-            that was not run, because its result was cached or came with the scene, has 0.0.
+            The instances, best first; none is a normal answer. `timings_ms` has the keys of `timing.STEPS`; a
+            step that was not run, because its result was cached or came with the scene, has 0.0.
 
         Raises:
             ImageError: the image cannot be read or has no usable pixels.
@@ -247,7 +190,7 @@ class Segmenter:
                 image, is empty or not finite; labels are not 1 or 0, or not one for each box.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
-        clock = _Clock()
+        clock = Clock()
         request = self._request(instruction, level, threshold, boxes, labels)
         pixels = self._load(image, clock)
         if request.boxes is not None:  # refused before the image is encoded
@@ -261,42 +204,65 @@ class Segmenter:
             ImageError: the image cannot be read or has no usable pixels.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
-        clock = _Clock()
+        clock = Clock()
         return self._encode(self._load(image, clock), clock, cache=True)
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Opens every graph now instead of at first use, and builds what the device needs for it.
+
+        The engines of a Jetson can take 10 minutes; they are kept in the user's cache. Others take seconds.
+
+        Args:
+            progress: called with a sentence for people and the share that is done, 0 to 1.
+
+        Raises:
+            ArtifactError: a graph cannot be read.
+            RuntimeUnavailable: an engine cannot be built, or the segmenter was closed.
+        """
+        self._graphs.prepare(progress)
 
     def stream(
         self,
-        frames: Iterable[ImageSource],
+        frames: Iterable[ImageSource] | int | str | Path,
         instruction: str,
         *,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
-    ) -> Iterator[Result]:
-        """Segments the same thing in frame after frame, one at a time as the caller asks for results.
+        newest: bool | None = None,
+        timeout: float = 10.0,
+    ) -> Stream:
+        """Segments the same thing in frame after frame and follows its instances from frame to frame.
 
-        Frames are independent: nothing is tracked. They do not enter the image cache.
+        Frames are segmented independently; `Result.track_ids` says which instance is the same as before, see
+        `sam3i_edge.tracking`. They do not enter the image cache.
 
         Args:
-            frames: images, as `segment` takes them; a frame is read when its result is asked for.
-            instruction: as in `segment`; it is checked at once, and encoded once.
+            frames: images, as `segment` takes them; the number of a camera; or a video's file or URL, which
+                OpenCV opens. Images are read as results are asked for.
+            instruction: as in `segment`; it is checked at once, and encoded once. `Stream.instruction`
+                changes it.
             level: as in `segment`.
             threshold: as in `segment`.
+            newest: whether a thread reads ahead and only the newest frame is segmented, so that results keep
+                up with what is live. None: for a camera and a URL; files and images give every frame.
+            timeout: seconds that such a thread may take for a frame.
 
         Returns:
-            An iterator with one result a frame, in order.
+            An iterator with one result a frame, in order. Close it, or use it in a `with` statement.
 
         Raises:
-            InstructionError, ValueError: at the call, as in `segment`.
+            InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0.
+            StreamError: while iterating, when the source cannot be opened, stalls or fails.
             ImageError, RuntimeUnavailable: while iterating, as in `segment`.
         """
-        request = self._request(instruction, level, threshold)
-
-        def results() -> Iterator[Result]:
-            for frame in frames:
-                clock = _Clock()
-                yield self._ask(self._encode(self._load(frame, clock), clock, cache=False), request, clock)
-
-        return results()
+        return Stream(
+            frames,
+            instruction,
+            check=lambda text: self._request(text, level, threshold),
+            segment=self._frame,
+            newest=newest,
+            timeout=timeout,
+        )
 
     def close(self) -> None:
         """Frees the graphs and the caches. Asking afterwards raises; closing twice does nothing."""
@@ -317,70 +283,20 @@ class Segmenter:
         threshold: float | None,
         boxes: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-    ) -> _Request:
+    ) -> Request:
         self._graphs.check_open()
-        cleaned = VISUAL if instruction is None else check_instruction(instruction)
-        chosen = self._level(cleaned, level)
-        prompt = self._box_prompt(boxes, labels)
-        if instruction is None:
-            if prompt is None:
-                raise InstructionError(
-                    "there is neither an instruction nor a box: describe what to segment, as in "
-                    "'the red star', or pass boxes"
-                )
-            if chosen != "concept":
-                raise ValueError(
-                    f"boxes without an instruction are asked at level concept, got level {chosen!r}: "
-                    "leave the level out, or add an instruction"
-                )
-        if threshold is not None:
-            _check_threshold(threshold)
-        return _Request(
-            instruction,
-            cleaned,
-            prompt,
-            chosen,
-            "auto" if level == "auto" else "caller",
-            self._threshold if threshold is None else threshold,
-        )
+        return self._rules.check(instruction, level, threshold, boxes, labels)
 
-    def _level(self, cleaned: str, level: str) -> Level:
-        levels = self._variant.levels
-        if level == "auto":
-            routed = route(cleaned)
-            return routed if routed in levels else levels[0]
-        chosen = as_level(level)
-        if chosen not in levels:
-            raise ValueError(
-                f"model {self._bundle.manifest.name!r} has no adapters for level {chosen!r}, only for "
-                f"{', '.join(levels)}: ask at that, or convert a SAM3-I checkpoint with its adapters"
-            )
-        return chosen
+    def _frame(self, frame: ImageSource, request: Request) -> Result:
+        clock = Clock()
+        return self._ask(self._encode(self._load(frame, clock), clock, cache=False), request, clock)
 
-    def _box_prompt(self, boxes: ArrayLike | None, labels: ArrayLike | None) -> BoxPrompt | None:
-        if boxes is None:
-            if labels is not None:
-                raise ValueError("labels say what boxes mean, and there are none: pass boxes too")
-            return None
-        if not self._variant.boxes:
-            raise ValueError(
-                f"model {self._bundle.manifest.name!r} takes no boxes (variant {self._choice.variant} has no "
-                "box_encoder): ask by an instruction alone, or open a bundle exported with boxes"
-            )
-        prompt = BoxPrompt.of(boxes, labels)
-        if len(prompt) > self._variant.boxes:
-            raise ValueError(
-                f"got {len(prompt)} boxes, model {self._bundle.manifest.name!r} takes at most "
-                f"{self._variant.boxes}: pass fewer, or open a bundle exported with more"
-            )
-        return prompt
-
-    def _load(self, image: ImageSource, clock: _Clock) -> NDArray[np.uint8]:
+    def _load(self, image: ImageSource, clock: Clock) -> NDArray[np.uint8]:
         self._graphs.check_open()
         with clock.step("preprocess"):
             return load_image(image)
 
-    def _encode(self, pixels: NDArray[np.uint8], clock: _Clock, *, cache: bool) -> Scene:
+    def _encode(self, pixels: NDArray[np.uint8], clock: Clock, *, cache: bool) -> Scene:
         cache = cache and self._images.size > 0
         key = (
             hashlib.blake2b(pixels.data, digest_size=16).digest() + repr(pixels.shape).encode()
@@ -402,7 +318,7 @@ class Segmenter:
                         self._images.put(key, features)
         return Scene(self, pixels, features)
 
-    def _encode_text(self, request: _Request, clock: _Clock) -> _Text:
+    def _encode_text(self, request: Request, clock: Clock) -> _Text:
         key = (request.cleaned, request.level)
         text = self._texts.get(key)
         if text is None:
@@ -419,14 +335,14 @@ class Segmenter:
                     self._texts.put(key, text)
         return text
 
-    def _encode_boxes(self, scene: Scene, boxes: BoxPrompt, clock: _Clock) -> dict[str, NDArray[Any]]:
+    def _encode_boxes(self, scene: Scene, boxes: BoxPrompt, clock: Clock) -> dict[str, NDArray[Any]]:
         inputs = {**boxes.inputs(scene.image_size, self._variant.boxes), "fpn_1x": scene._features["fpn_1x"]}
         with self._graphs.lock("box_encoder"):
             self._graphs.open("box_encoder")
             with clock.step("encode_boxes"):
                 return self._graphs.run("box_encoder", inputs, ("geometry_tokens", "geometry_mask"))
 
-    def _ask(self, scene: Scene, request: _Request, clock: _Clock) -> Result:
+    def _ask(self, scene: Scene, request: Request, clock: Clock) -> Result:
         text = self._encode_text(request, clock)
         features = scene._features
         geometry, geometry_mask = features["cls_token"], None

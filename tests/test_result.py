@@ -186,6 +186,38 @@ def test_json_round_trip():
     )
 
 
+def test_track_ids_go_where_the_instances_go():
+    result = _result(track_ids=[7, 2, 9])
+    assert result.track_ids.dtype == np.int64
+    assert not result.track_ids.flags.writeable
+    assert result[1].track_ids.tolist() == [2]
+    assert result[[2, 0]].track_ids.tolist() == [9, 7]
+    assert result.filter(score=0.9).track_ids.tolist() == [7]
+    assert [instance["track_id"] for instance in result.to_dict()["instances"]] == [7, 2, 9]
+    again = Result.from_json(result.to_json())
+    assert again.track_ids.tolist() == [7, 2, 9]
+    assert copy.deepcopy(again).track_ids.tolist() == [7, 2, 9]
+    assert result.to_supervision().tracker_id.tolist() == [7, 2, 9]
+
+
+def test_without_a_stream_there_are_no_track_ids():
+    result = _result()
+    assert result.track_ids is None
+    assert result[0].track_ids is None
+    assert "track_id" not in result.to_dict()["instances"][0]
+    assert Result.from_json(result.to_json()).track_ids is None
+    assert result.to_supervision().tracker_id is None
+
+
+def test_track_ids_are_one_for_each_instance():
+    with pytest.raises(ValueError, match=r"track_ids must be \[3\], got \[2\]"):
+        _result(track_ids=[1, 2])
+    data = _result(track_ids=[1, 2, 3]).to_dict()
+    del data["instances"][1]["track_id"]
+    with pytest.raises(ValueError, match=r"track_ids must be \[3\], got \[2\]"):
+        Result.from_dict(data)
+
+
 def test_without_an_instruction():
     result = _result(instruction=None)
     data = json.loads(result.to_json())

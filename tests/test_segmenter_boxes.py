@@ -13,7 +13,7 @@ from sam3i_edge.errors import ArtifactError, InstructionError, RuntimeUnavailabl
 from sam3i_edge.graphs import Graphs
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.segmenter import STEPS
+from sam3i_edge.timing import STEPS
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 BOXES = [[6.0, 4.0, 30.0, 20.0], [0.0, 0.0, 60.0, 40.0]]

@@ -34,11 +34,13 @@ def _lines(text):
 def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("segment", "info", "demo", "scenes", "evaluate", "export", "train"):
+    for verb in ("segment", "info", "demo", "doctor", "scenes", "evaluate", "export", "train"):
         assert verb in shown
 
 
-@pytest.mark.parametrize("verb", ["segment", "info", "demo", "scenes", "evaluate", "export", "train"])
+@pytest.mark.parametrize(
+    "verb", ["segment", "info", "demo", "doctor", "scenes", "evaluate", "export", "train"]
+)
 def test_every_verb_has_json_and_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
@@ -66,12 +68,12 @@ def test_nothing_asked_shows_help_and_is_wrong_usage(capsys):
         (
             ["segment", "star.png", "star", "--device", "tpu"],
             2,
-            "unknown device 'tpu'; this version has auto, cpu",
+            "unknown device 'tpu'; this version has auto, jetson",
         ),
-        (["segment", "star.png", "star", "--device", "cuda"], 2, "comes with a later version"),
+        (["segment", "star.png", "star", "--device", "jetson"], 1, "device 'jetson' is not on this machine"),
         (["segment", "star.png", "star", "--model", "nope"], 2, "unknown model 'nope'"),
         (["segment", "star.png", "star", "--model", "."], 1, "is no bundle"),
-        (["segment", "star.png", "star", "--precision", "int8"], 1, "no variant for onnxruntime at int8"),
+        (["segment", "star.png", "star", "--precision", "int8"], 1, "at int8; it has"),
         (["segment", "star.png", " "], 2, "the instruction is empty"),
         (["segment", "star.png", "word " * 10_000], 2, "at most 10,000 are allowed"),
         (["segment", "no.png", "star"], 1, "no image at 'no.png'"),
