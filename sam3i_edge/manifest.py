@@ -122,7 +122,8 @@ class Manifest(_Part):
             if variant.quant_spec is not None:
                 used[f"variants.{name}.quant_spec"] = variant.quant_spec
         for place, path in used.items():
-            if path not in self.files:
+            # A Core ML package is a folder.
+            if path not in self.files and not any(file.startswith(f"{path}/") for file in self.files):
                 raise ValueError(f"{place} names {path!r}, which `files` does not list")
         for path in self.files:
             _check_relative(path)

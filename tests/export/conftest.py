@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sam3i_edge.bundle import Bundle
 from sam3i_edge.data.instructions import corpus
 from sam3i_edge.export.bundle import export_bundle
-from sam3i_edge.export.parity import Agreement
+from sam3i_edge.export.parity import LIMITS, Agreement, Limits, model_pairs
 from sam3i_edge.manifest import Manifest
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.tokenizer import train_bpe
 from sam3i_edge.train.checkpoint import save_weights
 
@@ -85,3 +88,49 @@ def exported_with_boxes(exported: Exported) -> Exported:
         exported.run, out, name="tiny", license_file=terms, pairs=12, boxes=BOX_SLOTS
     )
     return Exported(exported.model, exported.run, out, manifest, agreement)
+
+
+@pytest.fixture(scope="session")
+def packages(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as Core ML packages in float16."""
+    pytest.importorskip("coremltools")
+    from sam3i_edge.export.mlpackage import PackageOptions, export_mlpackage
+
+    folder = tmp_path_factory.mktemp("coreml")
+    options = PackageOptions(name="tiny", author="somebody", license="terms")
+    export_mlpackage(exported.run / "weights", CONFIG, folder, options)
+    return folder
+
+
+# What random weights of 32 channels keep when they are rounded; trained ones keep LIMITS.
+ROUGH = Limits(same_count=0.5, mean_iou=0.5, min_iou=0.0, score=None, box_px=None)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    bundle: Bundle
+    spec: QuantSpec
+    report: dict[str, Any]
+    told: list[str]
+
+
+@pytest.fixture(scope="session")
+def quantized(exported: Exported) -> Quantized:
+    """The exported bundle with an int8 variant."""
+    from sam3i_edge.export.quantized_bundle import quantize_bundle
+    from sam3i_edge.quantize.recipes import RECIPES
+
+    out = exported.bundle.with_name("bundle-int8")
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LIMITS, "int8", ROUGH)
+        _, _, report = quantize_bundle(
+            Bundle.open(exported.bundle),
+            out,
+            RECIPES["int8"],
+            calibration=model_pairs(45, CONFIG, seed=1),
+            pairs=24,
+            sensitivity=False,
+            progress=told.append,
+        )
+    return Quantized(Bundle.open(out), QuantSpec.load(out / "quant" / "int8.safetensors"), report, told)
