@@ -14,7 +14,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check train-nano bench clean distclean
+.PHONY: help demo test check train-nano bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or go
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest -o faulthandler_timeout=0 benchmarks
+
+kernels-aot: $(VENV)/.dev ## compiles every GPU kernel, without a GPU, and checks that it fits the chips
+	$(BIN)/python scripts/kernels_aot.py
 
 clean: ## removes what building and testing leave; keeps the environment and runs/
 	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,12 +65,16 @@ class GatedAdapter(nn.Module):
         self.complex = Bottleneck(width, hidden)
         self.register_buffer("gates", torch.tensor(gates) * scale, persistent=False)
 
-    def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """[B, N, C], level int64 [B] -> [B, N, C]."""
+    def gathered(self, level: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+        """Arguments `first`, `second` and `gates` of `adapter_mlp` for levels int64 [B]."""
         simple, bridge = self.simple.tensors(), self.bridge.tensors()
         # Stacked by level; concept's row is closed by its gates.
         first = [torch.stack((s, s, b)).index_select(0, level) for s, b in zip(simple, bridge, strict=True)]
-        return adapter_mlp(x, first, list(self.complex.tensors()), self.gates.index_select(0, level))
+        return first, list(self.complex.tensors()), self.gates.index_select(0, level)
+
+    def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """[B, N, C], level int64 [B] -> [B, N, C]."""
+        return adapter_mlp(x, *self.gathered(level))
 
 
 class TextAdapter(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from sam3i_edge.kernels.adapter_cross_attention import adapter_cross_attention
 from sam3i_edge.model.adapters import FUSION_GATES, GatedAdapter
 from sam3i_edge.model.attention import Attention, FeedForward
 from sam3i_edge.model.config import ModelConfig
@@ -41,9 +42,33 @@ class FusionLayer(nn.Module):
         """Image [B, N, C], position [N, C], prompt [B, T, C], bias [B, 1, 1, T] -> [B, N, C]."""
         h = self.norm1(x)
         x = x + self.self_attn(h + position, h + position, h)
-        x = x + self.cross_attn(self.norm2(x), prompt, prompt, prompt_bias)
-        skip = x if self.adapter is None or level is None else self.adapter(x, level)
+        x, skip = self._read_prompt(x, prompt, prompt_bias, level)
         return skip + self.mlp(self.norm3(x))
+
+    def _read_prompt(
+        self, x: torch.Tensor, prompt: torch.Tensor, prompt_bias: torch.Tensor, level: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention to the prompt and the adapters: the residual stream, and the skip with E on it."""
+        adapter = None if level is None else self.adapter
+        attention = self.cross_attn
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        if not all(_is_plain(part) for part in (self.norm2, attention, *projections)):
+            x = x + attention(self.norm2(x), prompt, prompt, prompt_bias)
+            return x, x if adapter is None or level is None else adapter(x, level)
+        norm, q, k, v, o = ((part.weight, part.bias) for part in (self.norm2, *projections))
+        # A folded site has adapters that the operator does not know.
+        if level is not None and type(adapter) is GatedAdapter:
+            inside = adapter.gathered(level)
+            return adapter_cross_attention(x, prompt, prompt_bias, norm, q, k, v, o, attention.heads, inside)
+        x, _ = adapter_cross_attention(x, prompt, prompt_bias, norm, q, k, v, o, attention.heads)
+        return x, x if adapter is None or level is None else adapter(x, level)
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Whether `part` is nothing but its parameters: not quantized, not observed by a hook."""
+    return type(part) in (nn.LayerNorm, nn.Linear, Attention) and not (
+        part._forward_hooks or part._forward_pre_hooks
+    )
 
 
 class FusionEncoder(nn.Module):
