@@ -5,34 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from sam3i_edge import __version__
 from sam3i_edge.bundle import BundleFolder, new_bundle
 from sam3i_edge.checkpoints.load import Checkpoint
-from sam3i_edge.checkpoints.tokenizer import write_tokenizer
+from sam3i_edge.checkpoints.tokenizer import special_ids, write_tokenizer
 from sam3i_edge.checkpoints.weights import write_safetensors
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export.isolated import peak_memory
-from sam3i_edge.export.onnx_graph import export_onnx
-from sam3i_edge.export.parity import Agreement, check, compare, drawn_pairs
-from sam3i_edge.export.staged import FileGraphs, GraphSource, TorchGraphs, answers
-from sam3i_edge.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec, Variant
+from sam3i_edge.export.parity import Agreement, model_pairs
+from sam3i_edge.export.variant import LARGE, Gate, mib, write_variant
+from sam3i_edge.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.parts import build_model, open_weights
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer
+from sam3i_edge.tokenizer import Tokenizer
 from sam3i_edge.train.checkpoint import WEIGHT_FILES, read_model_json
 from sam3i_edge.train.stages import group_of
 
 PARITY_PAIRS = 240
-_VARIANT = "onnx-fp32"
-# A model of more float32 bytes is handled graph by graph in processes of their own.
-_LARGE = 1 << 28
 
 Tell = Callable[[str], None]
 
@@ -44,7 +37,7 @@ def load_model(weights: Path) -> SAM3I:
         ExportError: the sizes are malformed.
         ArtifactError: a file is missing or damaged, or does not fit.
     """
-    config = _read_config(weights)
+    config = read_config(weights)
     model = build_model(config, open_weights(weights))
     missing = sorted(name for name, value in model.state_dict().items() if value.is_meta)
     if missing:
@@ -93,8 +86,8 @@ def export_bundle(
         if not needed.is_file():
             raise ExportError(f"{needed} is missing: give the folder of a training run and a licence file")
     load_model(run / "weights")
-    config = _read_config(run / "weights")
-    start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
+    config = read_config(run / "weights")
+    start, end = special_ids(run / "tokenizer.json")
     with new_bundle(out, overwrite=overwrite) as folder:
         shutil.copyfile(run / "tokenizer.json", folder.path / "tokenizer.json")
         shutil.copytree(run / "weights", folder.path / "weights")
@@ -168,10 +161,10 @@ def convert_bundle(
             part = {key: value for key, value in checkpoint.tensors.items() if group_of(key) in groups}
             if part:
                 bytes_ = 4 * sum(value.numel() for value in part.values())
-                tell(f"writing weights/{file}.safetensors, {_mib(bytes_)}")
+                tell(f"writing weights/{file}.safetensors, {mib(bytes_)}")
                 write_safetensors(weights / f"{file}.safetensors", part)
         (weights / "model.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-        tell(f"weights written; peak memory of this process {_mib(peak_memory())}")
+        tell(f"weights written; peak memory of this process {mib(peak_memory())}")
         provenance: dict[str, str | int | float] = {
             **checkpoint.notes,
             "folded_adapters": checkpoint.folded_adapters,
@@ -211,47 +204,24 @@ def _finish(
     shutil.copyfile(license_file, folder.path / "LICENSE")
     weights = folder.path / "weights"
     parameters = sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
-    isolate = 4 * parameters > _LARGE
-    variant = folder.path / _VARIANT
-    variant.mkdir()
-
-    def done(what: str) -> Callable[[str, int], None]:
-        return lambda graph, peak: tell(
-            f"{what} {graph}" + (f": peak memory {_mib(peak)}" if isolate else "")
-        )
-
-    files = export_onnx(weights, config, variant, boxes, isolate=isolate, progress=done("exported"))
-    tell(f"comparing {pairs} pairs with the model")
-    asked = drawn_pairs(pairs, boxes=boxes)
-    if not config.adapter_dim:
-        asked = [replace(pair, level="concept") for pair in asked]
     spec = Preprocessing(image_size=config.image_size)
-    encode = Tokenizer.from_file(
-        folder.path / tokenizer.file,
-        tokenizer.context_length,
-        start_id=tokenizer.start_id,
-        end_id=tokenizer.end_id,
+    gate = Gate(
+        weights,
+        config,
+        Tokenizer.from_file(
+            folder.path / tokenizer.file,
+            tokenizer.context_length,
+            start_id=tokenizer.start_id,
+            end_id=tokenizer.end_id,
+        ),
+        spec,
+        threshold,
+        boxes,
+        model_pairs(pairs, config, boxes),
+        isolate=4 * parameters > LARGE,
+        tell=tell,
     )
-    sources: dict[str, GraphSource] = {
-        "model": TorchGraphs(weights, config, boxes),
-        "onnxruntime": FileGraphs({graph: variant / file for graph, file in files.items()}, "onnxruntime"),
-    }
-    reference, candidate = (
-        answers(
-            source,
-            asked,
-            encode,
-            spec,
-            threshold,
-            boxes,
-            scratch=folder.path.parent,
-            isolate=isolate,
-            progress=done(f"{runs}:"),
-        )
-        for runs, source in sources.items()
-    )
-    agreement = compare(reference, candidate)
-    check(agreement, "fp32")
+    variant, agreement = write_variant(folder.path, gate, "fp32")
     manifest = folder.finish(
         name=name,
         model=config.to_dict(),
@@ -260,24 +230,17 @@ def _finish(
         thresholds=Thresholds(score=threshold),
         license=License(name=license_name),
         provenance={"parameters": parameters, "torch": torch.__version__, **provenance},
-        variants={
-            _VARIANT: Variant(
-                runtime="onnxruntime",
-                precision="fp32",
-                graphs={graph: f"{_VARIANT}/{file}" for graph, file in files.items()},
-                boxes=boxes,
-                agreement=agreement.to_dict(),
-                versions={
-                    "sam3i-edge": __version__,
-                    **{p: version(p) for p in ("torch", "onnx", "onnxscript", "onnxruntime")},
-                },
-            )
-        },
+        variants=variant,
     )
     return manifest, agreement
 
 
-def _read_config(weights: Path) -> ModelConfig:
+def read_config(weights: Path) -> ModelConfig:
+    """The sizes in `weights`/model.json.
+
+    Raises:
+        ExportError: it holds no sizes.
+    """
     values = read_model_json(weights)
     if not isinstance(values, dict):
         raise ExportError(
@@ -297,7 +260,3 @@ def _check_room(out: Path, size: int, config: ModelConfig, pairs: int) -> None:
             f"{parent} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB: "
             "choose another disk, or fewer --pairs"
         )
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir
 import torch
-from torch import nn
 
+from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call
-from sam3i_edge.levels import LEVELS
+from sam3i_edge.export.onnx_quantized import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.parts import build_model, open_weights
-from sam3i_edge.model.sam3i import SAM3I, BoxGraph, ImageGraph, TextGraph
+from sam3i_edge.model.graphs import GraphSpec, graph_names, graph_specs
+from sam3i_edge.quantize.spec import QuantSpec, open_model
 
 # 20 is the last opset whose quantized files ONNX Runtime 1.31 reads; float graphs use the same.
 OPSET = 20
@@ -29,106 +30,28 @@ _EXTERNAL_BYTES = 1024
 _ALIGNMENT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class GraphSpec:
-    """One graph to export.
-
-    Attributes:
-        name: as in the bundle: "image_encoder", "text_encoder.simple", ….
-        module: what is traced.
-        inputs: input name -> example tensor; shapes are static.
-        outputs: output names in order.
-    """
-
-    name: str
-    module: nn.Module
-    inputs: dict[str, torch.Tensor]
-    outputs: tuple[str, ...]
-
-
-def graph_names(config: ModelConfig, boxes: int = 0) -> list[str]:
-    """The names of the graphs that a model of this config has, in the order of export."""
-    levels = LEVELS if config.adapter_dim else LEVELS[:1]
-    texts = [f"text_encoder.{level}" for level in levels]
-    return ["image_encoder", *texts, *(["box_encoder"] if boxes else []), "detector"]
-
-
-def graph_specs(model: SAM3I, boxes: int = 0) -> list[GraphSpec]:
-    """The graphs of `model` with zero-filled examples of their inputs.
-
-    Args:
-        model: in eval mode.
-        boxes: most boxes of one prompt, B; 0 leaves `box_encoder` out. The detector's prompt has a slot for
-            each: text, B boxes, CLS.
-    """
-    c = model.config
-    width, grid, size = c.d_model, c.grid, c.image_size
-    tokens = c.text_context + boxes + 1
-    maps = {f"fpn_{factor}x": torch.zeros(1, width, factor * grid, factor * grid) for factor in (4, 2, 1)}
-    ids = torch.zeros(1, c.text_context, dtype=torch.int64)
-    return [
-        GraphSpec(
-            "image_encoder",
-            ImageGraph(model),
-            {"pixel_values": torch.zeros(1, 3, size, size)},
-            (*maps, "cls_token"),
-        ),
-        *(
-            GraphSpec(
-                f"text_encoder.{level}", TextGraph(model, level), {"input_ids": ids}, ("text_features",)
-            )
-            for level in model.levels
-        ),
-        *(
-            [
-                GraphSpec(
-                    "box_encoder",
-                    BoxGraph(model),
-                    {
-                        "boxes": torch.zeros(1, boxes, 4),
-                        "labels": torch.zeros(1, boxes, dtype=torch.int64),
-                        "fpn_1x": maps["fpn_1x"],
-                    },
-                    ("geometry_tokens", "geometry_mask"),
-                )
-            ]
-            if boxes
-            else []
-        ),
-        GraphSpec(
-            "detector",
-            model.detector,
-            {
-                **maps,
-                "prompt": torch.zeros(1, tokens, width),
-                "prompt_mask": torch.ones(1, tokens, dtype=torch.bool),
-                "level": torch.zeros(1, dtype=torch.int64),
-            },
-            ("scores", "boxes", "mask_logits", "presence"),
-        ),
-    ]
-
-
 Offsets = dict[tuple[str, tuple[int, ...], str], int]
 """Where a tensor lies in the data file, by dtype, shape and sha256."""
 
 
 def export_onnx(
-    weights: Path,
+    source: Path,
     config: ModelConfig,
     folder: Path,
     boxes: int = 0,
     *,
+    half: bool = False,
     isolate: bool = False,
     progress: Callable[[str, int], None] | None = None,
 ) -> dict[str, str]:
     """Writes every graph of a model and the data file they share, with one graph in memory at a time.
 
     Args:
-        weights: folder of the model's safetensors.
+        source: as in `open_model`.
         config: its sizes.
         folder: an existing, empty folder.
         boxes: as in `graph_specs`.
+        half: float16 inside, float32 at inputs and outputs and in norms and softmax.
         isolate: export each graph in a process of its own, which gives its memory back.
         progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
 
@@ -141,22 +64,33 @@ def export_onnx(
     files = {}
     offsets: Offsets = {}
     for graph in graph_names(config, boxes):
-        offsets, peak = call(_export_one, weights, config, folder, boxes, graph, offsets, isolate=isolate)
+        offsets, peak = call(
+            export_graph, source, config, folder, boxes, graph, offsets, half, isolate=isolate
+        )
         files[graph] = f"{graph}.onnx"
         if progress:
             progress(graph, peak)
     return files
 
 
-def _export_one(
-    weights: Path, config: ModelConfig, folder: Path, boxes: int, graph: str, offsets: Offsets
+def export_graph(
+    source: Path, config: ModelConfig, folder: Path, boxes: int, graph: str, offsets: Offsets, half: bool
 ) -> Offsets:
-    model = build_model(config, open_weights(weights, graph))
+    """One graph of `export_onnx`; arguments as there and in `write_graph`."""
+    quantized = None if source.is_dir() else QuantSpec.load(source, graph)
+    model = open_model(source, config, graph) if quantized is None else quantized.build(config)
     spec = next(spec for spec in graph_specs(model, boxes) if spec.name == graph)
-    return write_graph(spec, folder, offsets)
+    return write_graph(spec, folder, offsets, quantized=quantized, half=half)
 
 
-def write_graph(spec: GraphSpec, folder: Path, offsets: Offsets) -> Offsets:
+def write_graph(
+    spec: GraphSpec,
+    folder: Path,
+    offsets: Offsets,
+    *,
+    quantized: QuantSpec | None = None,
+    half: bool = False,
+) -> Offsets:
     """Exports one graph, and appends to the data file what is not in it yet.
 
     Tensors are matched by dtype, shape and content, not by name: constant folding renames them, and the three
@@ -166,13 +100,15 @@ def write_graph(spec: GraphSpec, folder: Path, offsets: Offsets) -> Offsets:
         spec: the graph; its module is in eval mode, float32, on the CPU.
         folder: where the graph and the data file lie.
         offsets: of the tensors that the data file holds already.
+        quantized: what the module's quantized layers come from.
+        half: as in `export_onnx`.
 
     Returns:
         `offsets` with the new ones.
     """
     with _quiet():
         program = torch.onnx.export(
-            spec.module,
+            with_placeholders(spec.module),
             tuple(spec.inputs.values()),
             dynamo=True,
             opset_version=OPSET,
@@ -183,6 +119,10 @@ def write_graph(spec: GraphSpec, folder: Path, offsets: Offsets) -> Offsets:
     if program is None:
         raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}")
     graph, known = program.model, dict(offsets)
+    if quantized is not None:
+        rewrite(graph, quantized, "detector." if spec.name == "detector" else "")
+    if half:
+        graph = _to_half(graph)
     with (folder / DATA_FILE).open("ab") as data:
         for name, value in graph.graph.initializers.items():
             tensor = value.const_value
@@ -209,6 +149,27 @@ def write_graph(spec: GraphSpec, folder: Path, offsets: Offsets) -> Offsets:
         node.metadata_props.clear()  # stack traces of the exporting machine
     onnx_ir.save(graph, folder / f"{spec.name}.onnx")
     return known
+
+
+def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    # Their sums and squares pass float16's largest value, 65504.
+    wide = [*DEFAULT_OP_BLOCK_LIST, "Softmax", "LayerNormalization", "InstanceNormalization"]
+    with _quiet():
+        converted = convert_float_to_float16(
+            onnx_ir.to_proto(graph), keep_io_types=True, disable_shape_infer=False, op_block_list=wide
+        )
+    # It writes the cast of a value once for each reader, all under one name.
+    first: dict[str, onnx.NodeProto] = {}
+    for node in converted.graph.node:
+        if first.setdefault(node.output[0], node) != node:
+            raise ExportError(f"converting to float16 gave two different values {node.output[0]!r}")
+    nodes = [copy.deepcopy(node) for node in first.values()]
+    del converted.graph.node[:]
+    converted.graph.node.extend(nodes)
+    model: onnx_ir.Model = onnx_ir.from_proto(converted)
+    return model
 
 
 @contextmanager

@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from sam3i_edge.export.isolated import call
-from sam3i_edge.export.onnx_graph import graph_specs
 from sam3i_edge.export.parity import Instances, Pair
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.parts import build_model, open_weights
+from sam3i_edge.model.graphs import graph_specs
 from sam3i_edge.postprocess import resize_mask_logits, select
 from sam3i_edge.preprocess import to_pixel_values
 from sam3i_edge.prompt import join_prompt
+from sam3i_edge.quantize.spec import open_model
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.tokenizer import Tokenizer
 
@@ -48,19 +48,19 @@ class TorchGraphs:
     """The reference: the model in PyTorch, cut into its graphs.
 
     Attributes:
-        weights: folder of the weights.
+        source: float weights or a quantized model, as in `open_model`.
         config: sizes of the model.
         boxes: box slots of its prompt.
     """
 
-    weights: Path
+    source: Path
     config: ModelConfig
     boxes: int = 0
 
     @contextlib.contextmanager
     def open(self, graph: str) -> Iterator[Run]:
         """One graph, with the weights that it reads."""
-        model = build_model(self.config, open_weights(self.weights, graph))
+        model = open_model(self.source, self.config, graph)
         spec = next(spec for spec in graph_specs(model, self.boxes) if spec.name == graph)
 
         def run(inputs: Arrays) -> Arrays:

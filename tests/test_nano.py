@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,8 +13,8 @@ from sam3i_edge.bundle import Bundle, find_bundle
 from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations, write_scenes
 from sam3i_edge.evaluate.run import evaluate
 from sam3i_edge.export.bundle import load_model
-from sam3i_edge.export.onnx_graph import graph_specs
 from sam3i_edge.export.parity import Agreement, check
+from sam3i_edge.model.graphs import graph_specs
 from sam3i_edge.model.sam3i import SAM3I
 
 MIB = 2**20
@@ -45,8 +47,13 @@ def test_operations(model: SAM3I) -> None:
 
 def test_recorded_agreement_passes_the_gate(bundle: Bundle) -> None:
     for variant in bundle.manifest.variants.values():
-        assert variant.agreement["pairs"] >= 200
-        check(Agreement(**variant.agreement), variant.precision)  # type: ignore[arg-type]
+        figures = variant.agreement
+        assert figures["pairs"] >= 200
+        # A bundle from before these two were recorded: 99 % keep what all keep.
+        largest = {f"{name}_p99": figures[name] for name in ("score", "box_px")}
+        known = {field.name for field in fields(Agreement)}
+        kept = {name: value for name, value in (largest | figures).items() if name in known}
+        check(Agreement(**kept), variant.precision)  # type: ignore[arg-type]
 
 
 def test_accuracy_on_scenes_that_it_never_saw(tmp_path_factory: pytest.TempPathFactory) -> None:

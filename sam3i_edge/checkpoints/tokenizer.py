@@ -14,10 +14,10 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.tokenizer import parse_backend
+from sam3i_edge.tokenizer import SPECIAL_TOKENS, parse_backend
 
 _MERGES = 49_152 - 256 - 2  # of the 262,144 lines in the official file
-_NAMES = (("<start_of_text>", "<end_of_text>"), ("<|startoftext|>", "<|endoftext|>"))
+_NAMES = (("<start_of_text>", "<end_of_text>"), ("<|startoftext|>", "<|endoftext|>"), SPECIAL_TOKENS[1:])
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -54,18 +54,7 @@ def write_tokenizer(source: Path, out: Path, vocab_size: int) -> tuple[int, int]
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is neither a merges file nor a tokenizer.json: {error}") from error
     backend = parse_backend(path, text) if text.lstrip()[:1] == "{" else _from_merges(path, text)
-    ids = next(
-        (
-            (start, end)
-            for names in _NAMES
-            for start, end in [map(backend.token_to_id, names)]
-            if start is not None and end is not None
-        ),
-        None,
-    )
-    if ids is None:
-        wanted = " or ".join(" and ".join(names) for names in _NAMES)
-        raise ArtifactError(f"{path} has no start and end token: want {wanted}")
+    ids = _special_ids(backend, path)
     size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
     if size > vocab_size:
         raise ArtifactError(f"{path} has {size:,} tokens, the model's table {vocab_size:,} rows")
@@ -95,6 +84,24 @@ def _from_merges(path: Path, text: str) -> tokenizers.Tokenizer:
     # Not "special", which the bundle's reader would take for ordinary text.
     backend.add_tokens([tokenizers.AddedToken(name, normalized=False) for name in _NAMES[0]])
     return backend
+
+
+def special_ids(path: Path) -> tuple[int, int]:
+    """The ids of the start and the end token of a `tokenizer.json`, by CLIP's names or ours.
+
+    Raises:
+        ArtifactError: it has none of either, or is no tokenizer.
+    """
+    return _special_ids(parse_backend(path, path.read_text(encoding="utf-8")), path)
+
+
+def _special_ids(backend: tokenizers.Tokenizer, path: Path) -> tuple[int, int]:
+    for names in _NAMES:
+        start, end = map(backend.token_to_id, names)
+        if start is not None and end is not None:
+            return start, end
+    wanted = " or ".join(" and ".join(names) for names in _NAMES)
+    raise ArtifactError(f"{path} has no start and end token: want {wanted}")
 
 
 def _byte_letters() -> list[str]:

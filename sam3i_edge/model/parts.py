@@ -54,6 +54,11 @@ def build_model(config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> SAM
     return model.requires_grad_(False).eval()
 
 
+def part_of(name: str, graph: str | None) -> bool:
+    """Whether a graph reads the parameter, or layer, of this name; None reads everything."""
+    return graph is None or name.startswith(_GRAPH_PARTS[graph.split(".")[0]])
+
+
 def open_weights(folder: Path, graph: str | None = None) -> dict[str, torch.Tensor]:
     """The tensors of `folder`/*.safetensors, mapped from the files: values are read when used.
 
@@ -64,7 +69,6 @@ def open_weights(folder: Path, graph: str | None = None) -> dict[str, torch.Tens
     Raises:
         ArtifactError: there is no weights file, or one is damaged.
     """
-    prefixes = _GRAPH_PARTS[graph.split(".")[0]] if graph else ("",)
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise ArtifactError(f"{folder} holds no weights")
@@ -73,7 +77,7 @@ def open_weights(folder: Path, graph: str | None = None) -> dict[str, torch.Tens
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  (no mapping)
-                    if name.startswith(prefixes):
+                    if part_of(name, graph):
                         tensors[name] = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}") from error

@@ -128,7 +128,7 @@ def quantized(exported: Exported) -> Quantized:
             Bundle.open(exported.bundle),
             out,
             RECIPES["int8"],
-            calibration=model_pairs(45, CONFIG, seed=1),
+            calibration=model_pairs(32, CONFIG, seed=1),
             pairs=24,
             sensitivity=False,
             progress=told.append,

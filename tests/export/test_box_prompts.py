@@ -12,10 +12,10 @@ import torch
 from sam3i_edge import Result, Segmenter
 from sam3i_edge.bundle import Bundle
 from sam3i_edge.errors import ParityError
-from sam3i_edge.export.onnx_graph import graph_specs
 from sam3i_edge.export.parity import check, compare, drawn_pairs
 from sam3i_edge.export.staged import TorchGraphs, answers
 from sam3i_edge.levels import LEVELS
+from sam3i_edge.model.graphs import graph_specs
 from sam3i_edge.model.sam3i import join_prompt
 from sam3i_edge.postprocess import Detections, select
 from sam3i_edge.preprocess import to_pixel_values

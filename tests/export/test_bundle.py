@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sam3i_edge import Segmenter
 from sam3i_edge.errors import ExportError, ParityError
-from sam3i_edge.export import bundle as exporting
+from sam3i_edge.export import variant as exporting
 from sam3i_edge.export.bundle import export_bundle, load_model
 
 

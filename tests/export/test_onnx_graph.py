@@ -5,7 +5,8 @@ import onnx
 import pytest
 import torch
 
-from sam3i_edge.export.onnx_graph import DATA_FILE, OPSET, graph_specs
+from sam3i_edge.export.onnx_graph import DATA_FILE, OPSET
+from sam3i_edge.model.graphs import graph_specs
 from sam3i_edge.runtimes import open_runtime
 
 GRAPHS = ("image_encoder", "text_encoder.concept", "text_encoder.simple", "text_encoder.complex", "detector")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam3i_edge.errors import ExportError, ParityError
-from sam3i_edge.export.parity import Instances, check, compare, drawn_pairs, mask_iou
+from sam3i_edge.export.parity import Instances, check, compare, drawn_pairs, mask_iou, pair_quality, quality
 from sam3i_edge.levels import LEVELS
 
 
@@ -61,6 +61,47 @@ def test_one_bad_mask_fails_the_minimum():
     assert agreement.mean_iou > 0.99
     with pytest.raises(ParityError, match="min_iou"):
         check(agreement, "int8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        (replace(TWO, scores=TWO.scores - np.float32([0, 0.2])), "score"),
+        (replace(TWO, boxes=TWO.boxes + np.float32([[0], [5]])), "box_px"),
+    ],
+    ids=["score", "box"],
+)
+def test_quantized_precisions_pass_by_99_percent_and_float_ones_by_all(changed, complaint):
+    """One instance of 200, then 5 of 200, is far off; what is reported is always the largest too."""
+    few = compare([TWO] * 100, [TWO] * 99 + [changed])
+    many = compare([TWO] * 100, [TWO] * 95 + [changed] * 5)
+    for agreement in (few, many):
+        assert getattr(agreement, complaint) == pytest.approx(0.2 if complaint == "score" else 5)
+    assert getattr(few, f"{complaint}_p99") == pytest.approx(0.0, abs=1e-6)
+    assert getattr(many, f"{complaint}_p99") > 0.19
+    for precision in ("int8", "int8w", "mixed"):
+        check(few, precision)
+        with pytest.raises(ParityError, match=f"{precision}: {complaint}_p99"):
+            check(many, precision)
+    for precision in ("fp32", "fp16"):
+        with pytest.raises(ParityError, match=f"{precision}: {complaint}: "):
+            check(few, precision)
+    check(many, "int4")  # reported there, and no more
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="no agreement limits for precision 'int3'; known: fp32"):
+        check(compare([TWO], [TWO]), "int3")
+
+
+def test_quality_falls_with_lost_instances_and_with_worse_masks():
+    half = _instances((0, 0, 20, 10), (40, 10, 70, 40))
+    one = _instances((0, 0, 20, 20))
+    assert pair_quality(TWO, TWO) == pair_quality(NONE, NONE) == 1.0
+    assert pair_quality(TWO, half) == pytest.approx(0.75)
+    assert pair_quality(TWO, one) == pair_quality(one, TWO) == pytest.approx(0.5)
+    assert pair_quality(TWO, NONE) == pair_quality(NONE, TWO) == 0.0
+    assert quality([TWO, TWO, NONE], [TWO, one, NONE]) == pytest.approx(2.5 / 3)
 
 
 def test_small_instances_are_reported_apart():

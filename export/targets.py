@@ -1,0 +1,146 @@
+"""Further variants of a bundle: targets at precisions, each compared before it is named finished."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.errors import ArtifactError, ExportError, ParityError
+from sam3i_edge.export.bundle import PARITY_PAIRS, read_config
+from sam3i_edge.export.parity import Agreement, model_pairs
+from sam3i_edge.export.variant import LARGE, Gate
+from sam3i_edge.manifest import Manifest, Variant
+from sam3i_edge.model.parts import build_model, open_weights
+
+FLOAT = ("fp32", "fp16")
+PRECISIONS = (*FLOAT, "int8", "int8w", "int4")
+
+Writer = Callable[[Path, Gate, str, Path | None], tuple[dict[str, Variant], Agreement]]
+# Target -> module and function; each framework is imported when it is asked for.
+_WRITERS = {
+    "onnx": ("sam3i_edge.export.variant", "write_variant"),
+    "eager": ("sam3i_edge.export.variant", "write_eager"),
+    "openvino": ("sam3i_edge.export.openvino_ir", "write_variant"),
+    "coreml": ("sam3i_edge.export.coreml_variant", "write_variant"),
+}
+TARGETS = tuple(_WRITERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What became of one target at one precision.
+
+    Attributes:
+        target, precision: what was asked for.
+        variant: its name in the bundle, or "" where it failed.
+        bytes: of its folder.
+        agreement: with the float model, or None where it failed.
+        status: "ok", or the reason.
+    """
+
+    target: str
+    precision: str
+    variant: str
+    bytes: int
+    agreement: Agreement | None
+    status: str
+
+
+def add_variants(
+    bundle: Bundle,
+    out: Path,
+    targets: Sequence[str],
+    precisions: Sequence[str],
+    *,
+    pairs: int = PARITY_PAIRS,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Manifest, list[Row]]:
+    """Writes a bundle with these variants added; one that fails is left out and its row says why.
+
+    Args:
+        bundle: with float weights, and `quant/<precision>.safetensors` for each quantized precision.
+        out: folder of the bundle to write.
+        targets: of `TARGETS`.
+        precisions: of `PRECISIONS`.
+        pairs: of the agreement gate.
+        overwrite: replace `out` when it is a bundle.
+        progress: called with a word on each step.
+
+    Raises:
+        ValueError: a target or precision is unknown.
+        ArtifactError: the bundle lacks what a precision needs, or `out` may not be written.
+        ExportError: every single variant failed; the message is that of the first.
+    """
+    for given, known, what in ((targets, TARGETS, "target"), (precisions, PRECISIONS, "precision")):
+        for name in given:
+            if name not in known:
+                raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
+    tell = progress or (lambda _: None)
+    weights = bundle.root / "weights"
+    if not weights.is_dir():
+        raise ArtifactError(f"bundle {bundle.root} has no float weights to export: export it again")
+    for precision in precisions:
+        if precision not in FLOAT and not (bundle.root / _quantized(precision)).is_file():
+            raise ArtifactError(
+                f"bundle {bundle.root} has no {precision} model: make one with 'sam3i-edge quantize "
+                f"{bundle.root} --recipe {precision}'"
+            )
+    config = read_config(weights)
+    boxes = next(iter(bundle.manifest.variants.values())).boxes
+    size = 4 * sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
+    rows: list[Row] = []
+    with new_bundle(out, overwrite=overwrite, base=bundle) as folder:
+        gate = Gate(
+            folder.path / "weights",
+            config,
+            bundle.tokenizer(),
+            bundle.manifest.preprocessing,
+            bundle.manifest.thresholds.score,
+            boxes,
+            model_pairs(pairs, config, boxes),
+            size > LARGE,
+            tell,
+            picture=out.absolute().with_name(f"{out.name}.worst-pair.png"),
+        )
+        written: dict[str, Variant] = {}
+        for target in targets:
+            for precision in precisions:
+                tell(f"{target} {precision}")
+                found, row = _write(folder.path, gate, target, precision)
+                written |= found
+                rows.append(row)
+        if not written:
+            raise ExportError(rows[0].status)
+        manifest = folder.finish(variants=written)
+    return manifest, rows
+
+
+def _quantized(precision: str) -> Path:
+    return Path("quant") / f"{precision}.safetensors"
+
+
+def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[str, Variant], Row]:
+    module, function = _WRITERS[target]
+    before = {path.name for path in folder.iterdir()}
+    try:
+        writer: Writer = getattr(importlib.import_module(module), function)
+        quantized = None if precision in FLOAT else folder / _quantized(precision)
+        found, agreement = writer(folder, gate, precision, quantized)
+    except (ExportError, ParityError, ImportError) as error:
+        for path in folder.iterdir():
+            if path.name not in before:
+                shutil.rmtree(path)
+        status = str(error)
+        if isinstance(error, ImportError):
+            status = f"{error}: pip install 'sam3i-edge[{target}]'"
+        return {}, Row(target=target, precision=precision, variant="", bytes=0, agreement=None, status=status)
+    name = next(iter(found))
+    size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
+    return found, Row(
+        target=target, precision=precision, variant=name, bytes=size, agreement=agreement, status="ok"
+    )

@@ -1,0 +1,158 @@
+"""The torch model itself as a runtime: float or quantized, on a CPU or a CUDA device.
+
+A graph's file is a small JSON: which graph, and where in the bundle its weights are. On CUDA the operators of
+`sam3i_edge.kernels` run as Triton kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.manifest import first_problem
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.graphs import GraphSpec, graph_specs
+from sam3i_edge.quantize.spec import open_model
+
+
+class GraphFile(BaseModel):
+    """Content of a graph's file.
+
+    Attributes:
+        graph: name of the graph.
+        source: folder of the float weights or file of the quantized model, relative to the bundle.
+        config: sizes of the model.
+        boxes: box slots of the prompt.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    graph: str
+    source: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
+    config: dict[str, Any]
+    boxes: int = Field(default=0, ge=0)
+
+
+class EagerRuntime:
+    """One graph of the model in torch. Not thread-safe by contract, see `Runtime`."""
+
+    def __init__(self, spec: GraphSpec, device: torch.device) -> None:
+        self._spec: GraphSpec | None = spec
+        self._name, self._device = spec.name, device
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Runs the graph once; see `Runtime.run`."""
+        spec = self._spec
+        if spec is None:
+            raise RuntimeUnavailable(f"{self._name} was closed: open it again to run it")
+        if inputs.keys() != spec.inputs.keys():
+            raise ValueError(
+                f"{self._name} wants the inputs {', '.join(spec.inputs)}, got {', '.join(inputs) or 'none'}"
+            )
+        given = []
+        for name, example in spec.inputs.items():
+            value = torch.from_numpy(np.ascontiguousarray(inputs[name]))
+            if value.shape != example.shape or value.dtype != example.dtype:
+                raise ValueError(
+                    f"{self._name}: input {name!r} is {value.dtype} {list(value.shape)}, "
+                    f"want {example.dtype} {list(example.shape)}"
+                )
+            given.append(value.to(self._device))
+        try:
+            with torch.inference_mode():
+                found = spec.module(*given)
+        except RuntimeError as error:
+            raise RuntimeUnavailable(
+                f"{self._name} failed in torch: {' '.join(str(error).split())}"
+            ) from error
+        values = found if isinstance(found, tuple) else (found,)
+        return {name: value.cpu().numpy() for name, value in zip(spec.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._spec = None
+
+
+def open(
+    artifact: Path, device: str, threads: int | None = None, *, low_memory: bool = False
+) -> EagerRuntime:
+    """Opens a graph's file; see `sam3i_edge.runtimes.open_runtime`.
+
+    Weights are mapped from their file as they are, so `low_memory` changes nothing. `threads` is torch's own
+    setting, one for the whole process; None leaves it.
+    """
+    del low_memory
+    where = _device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        described = GraphFile.model_validate_json(artifact.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"the graph {artifact} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise ArtifactError(f"{artifact} describes no graph: {first_problem(error)}") from error
+    bundle = artifact.parent.parent
+    source = bundle / described.source
+    if not source.resolve().is_relative_to(bundle.resolve()) or not source.exists():
+        raise ArtifactError(f"{artifact} names the weights {described.source!r}, which the bundle lacks")
+    config = ModelConfig.from_dict(described.config)
+    model = open_model(source, config, described.graph)
+    found = [spec for spec in graph_specs(model, described.boxes) if spec.name == described.graph]
+    if not found:
+        raise ArtifactError(f"{artifact} names the graph {described.graph!r}, which the model lacks")
+    spec = found[0]
+    # The other graphs' parameters have no storage and must not be moved.
+    return EagerRuntime(_moved(spec, where), where)
+
+
+def write_graph_file(path: Path, graph: str, source: str, config: ModelConfig, boxes: int) -> None:
+    """Writes the file of one graph."""
+    content = GraphFile(graph=graph, source=source, config=config.to_dict(), boxes=boxes)
+    path.write_text(json.dumps(content.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+@functools.cache
+def probe(device: str) -> None:
+    """Adds 1 and 1 on the device; see `sam3i_edge.runtimes.probe`."""
+    try:
+        two = float((torch.ones(1, device=_device(device)) + 1).cpu())
+    except RuntimeError as error:
+        raise RuntimeUnavailable(f"torch {torch.__version__} does not run on {device}: {error}") from error
+    if two != 2.0:
+        raise RuntimeUnavailable(f"torch {torch.__version__} computes 1 + 1 = {two} on {device}")
+
+
+def _device(device: str) -> torch.device:
+    if device not in ("cpu", "cuda"):
+        raise RuntimeUnavailable(f"the eager runtime runs on cpu and cuda, not on {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeUnavailable(
+            f"torch {torch.__version__} finds no CUDA device: install a CUDA build of torch and a driver, "
+            "or ask for device 'cpu'"
+        )
+    return torch.device(device)
+
+
+def _moved(spec: GraphSpec, device: torch.device) -> GraphSpec:
+    if device.type != "cpu":
+        for module in spec.module.modules():
+            for name, value in [
+                *module.named_parameters(recurse=False),
+                *module.named_buffers(recurse=False),
+            ]:
+                if not value.is_meta:
+                    moved = value.data.to(device)
+                    if isinstance(value, torch.nn.Parameter):
+                        setattr(module, name, torch.nn.Parameter(moved, requires_grad=False))
+                    else:
+                        module._buffers[name] = moved
+    return spec

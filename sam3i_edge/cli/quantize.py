@@ -1,0 +1,89 @@
+"""`sam3i-edge quantize`: integer weights, and integer arithmetic, for a bundle. Needs torch and onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam3i_edge.cli.needs import needs
+from sam3i_edge.cli.output import Json, note, print_json, print_table
+
+_SHOWN = 12  # layers of the table
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle to write.")],
+    recipe: Annotated[
+        str,
+        typer.Option(help="int8 (weights and activations), int8w (weights), int4 (weights, for size)."),
+    ] = "int8",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with annotations.json and images/ to calibrate on. [default: drawn scenes]"
+        ),
+    ] = None,
+    trained: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="A quantized model to take as it is: RUN/quant/int8.safetensors of --qat."
+        ),
+    ] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="Pattern of layers that stay float; may be given again.")
+    ] = None,
+    balance: Annotated[bool, typer.Option(help="Balance activation channels against weights.")] = True,
+    sensitivity: Annotated[
+        bool | None,
+        typer.Option(
+            help="Measure what each layer costs, and keep the fewest float that pass. [default: small models]"
+        ),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Drawn pairs to compare with the float model.")] = 240,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Quantizes a bundle after training, and checks the result against the float model."""
+    with needs("quantize", "export"):
+        from sam3i_edge.export.quantized_bundle import add_quantized, quantize_bundle
+        from sam3i_edge.quantize.data import recorded_pairs
+        from sam3i_edge.quantize.recipes import RECIPES
+    from sam3i_edge.bundle import Bundle, find_bundle
+
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    bundle = Bundle.open(find_bundle(model))
+    if trained is not None:
+        if data or keep_float or sensitivity:
+            raise ValueError(
+                "--from takes a quantized model as it is: leave --data, --keep-float, --sensitivity"
+            )
+        manifest, agreement, report = add_quantized(
+            bundle, out, trained, pairs=pairs, overwrite=overwrite, progress=note
+        )
+    else:
+        manifest, agreement, report = quantize_bundle(
+            bundle,
+            out,
+            RECIPES[recipe],
+            calibration=recorded_pairs(data) if data else None,
+            pairs=pairs,
+            keep_float=keep_float or (),
+            balanced=balance,
+            sensitivity=sensitivity,
+            overwrite=overwrite,
+            progress=note,
+        )
+    *_, (name, variant) = manifest.variants.items()  # the one that was added
+    if as_json:
+        print_json({"bundle": str(out), "variant": name, "agreement": variant.agreement, "report": report})
+        return
+    if report.get("loss"):
+        rows = [(layer, f"{loss:.4f}") for layer, loss in list(report["loss"].items())[:_SHOWN]]
+        print_table("what single layers cost: 1 - mean mask IoU over 24 pairs", ("layer", "loss*"), rows)
+    if kept := report.get("kept_float"):
+        typer.echo(f"kept float: {', '.join(kept)}")
+    typer.echo(f"{out}: variant {name}; against the float model on {agreement}")

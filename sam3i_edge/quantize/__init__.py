@@ -1,0 +1,1 @@
+"""Quantization: recipes, the quantized model (`QuantSpec`), post-training and quantization-aware."""

@@ -1,0 +1,214 @@
+"""What the layers of a float model see: their inputs and outputs on a few (image, instruction) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from sam3i_edge.data.dataset import Encode
+from sam3i_edge.errors import ExportError
+from sam3i_edge.export.parity import Pair
+from sam3i_edge.levels import LEVELS
+from sam3i_edge.manifest import Preprocessing
+from sam3i_edge.model.sam3i import SAM3I, GraphModel
+from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.prompt import join_prompt
+
+# Values kept of each tensor, at least so many rows, spread over about so many calls.
+_VALUES, _LEAST_ROWS, _CALLS = 1 << 19, 256, 256
+LEAST_IMAGES = 8
+
+
+@dataclass(slots=True)
+class Seen:
+    """Statistics of one tensor, channels last.
+
+    Attributes:
+        largest: greatest magnitude of each channel, float32 [K].
+        square, total: sums of squares and values of each channel, float32 [K]. count: of rows.
+        calls: how often it was seen. kept: rows of each call, a sample.
+    """
+
+    largest: torch.Tensor
+    square: torch.Tensor
+    total: torch.Tensor
+    count: int = 0
+    calls: int = 0
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, channels: int) -> Seen:
+        """Nothing seen yet."""
+        return cls(torch.zeros(channels), torch.zeros(channels), torch.zeros(channels))
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Takes in float32 [R, K]."""
+        torch.maximum(self.largest, rows.abs().amax(0), out=self.largest)
+        self.square += (rows * rows).sum(0)
+        self.total += rows.sum(0)
+        self.count += len(rows)
+        self.calls += 1
+        if self.calls <= _CALLS:
+            share = max(_VALUES // rows.shape[1], _LEAST_ROWS) // _CALLS
+            generator = torch.Generator().manual_seed(self.calls)  # a grid would favour columns of an image
+            self.kept.append(rows[torch.randperm(len(rows), generator=generator)[:share]].clone())
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """A sample of the rows, float32 [R, K]."""
+        return torch.cat(self.kept)
+
+    @property
+    def mean_square(self) -> torch.Tensor:
+        """E[x^2] of each channel, float32 [K]."""
+        return self.square / max(self.count, 1)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """E[x] of each channel, float32 [K]."""
+        return self.total / max(self.count, 1)
+
+    def scale(self, factor: torch.Tensor) -> None:
+        """As if every channel had been multiplied by its factor, float32 [K]."""
+        self.largest *= factor
+        self.square *= factor * factor
+        self.total *= factor
+        self.kept = [rows * factor for rows in self.kept]
+
+
+@dataclass(slots=True)
+class Calibration:
+    """Statistics of a model.
+
+    Attributes:
+        inputs, outputs: module name -> what it took and gave; outputs of convolutions only.
+        images, pairs: how many.
+    """
+
+    inputs: dict[str, Seen]
+    outputs: dict[str, Seen]
+    images: int
+    pairs: int
+
+
+def calibrate(
+    model: SAM3I,
+    modules: Mapping[str, nn.Module],
+    pairs: Sequence[Pair],
+    encode: Encode,
+    spec: Preprocessing,
+    *,
+    boxes: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Calibration:
+    """Runs the pairs through the float model and watches the modules.
+
+    Args:
+        model: in eval mode.
+        modules: name -> linear layer or convolution of the model.
+        pairs: consecutive ones may share an image, which is encoded once.
+        encode: text to token ids int64 [32].
+        spec: how images become pixel values.
+        boxes: box slots of the prompt.
+        progress: called with the number of pairs done.
+
+    Returns:
+        Statistics of the modules that ran; a module that no pair reaches is missing.
+
+    Raises:
+        ExportError: fewer than 8 different images: ranges of so few are those of accidents.
+    """
+    images = len({id(pair.image) for pair in pairs})
+    if images < LEAST_IMAGES:
+        raise ExportError(
+            f"calibration got {images} images in {len(pairs)} pairs, want at least {LEAST_IMAGES}: "
+            "activation ranges of so few do not hold for others; name a folder with more"
+        )
+    found = Calibration({}, {}, images, len(pairs))
+    handles = []
+    for name, module in modules.items():
+        handles.append(module.register_forward_pre_hook(_watch_input(found.inputs, name)))
+        if not isinstance(module, nn.Linear):
+            handles.append(module.register_forward_hook(_watch_output(found.outputs, name)))
+    try:
+        for number, _ in enumerate(run_pairs(model, pairs, encode, spec, boxes), 1):
+            if progress:
+                progress(number)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+Maps = tuple[torch.Tensor, ...]
+
+
+@torch.no_grad()
+def run_pairs(
+    model: SAM3I, pairs: Iterable[Pair], encode: Encode, spec: Preprocessing, boxes: int = 0
+) -> Iterator[Maps]:
+    """Yields the detector's outputs pair by pair, by the graphs' own path; see `Detector.forward`."""
+    image: object = None
+    maps: Maps = ()
+    for pair in pairs:
+        if pair.image is not image:
+            image, maps = pair.image, encode_image(model, pair, spec)
+        yield detect(model, pair, maps, encode_text(model, pair, encode), encode, boxes)
+
+
+@torch.no_grad()
+def encode_image(model: SAM3I, pair: Pair, spec: Preprocessing) -> Maps:
+    """The outputs of the graph `image_encoder`."""
+    values = to_pixel_values(pair.image, spec.image_size, spec.mean, spec.std)
+    found: Maps = GraphModel(model).image_encoder(torch.from_numpy(values))
+    return found
+
+
+@torch.no_grad()
+def encode_text(model: SAM3I, pair: Pair, encode: Encode) -> torch.Tensor:
+    """Text features [1, 32, C] at the pair's level."""
+    ids = torch.from_numpy(encode(pair.text)[None])
+    found: torch.Tensor = model.text_encoder(ids, pair.level)
+    return found
+
+
+@torch.no_grad()
+def detect(model: SAM3I, pair: Pair, maps: Maps, text: torch.Tensor, encode: Encode, boxes: int) -> Maps:
+    """The outputs of the graph `detector`, boxes of the pair encoded first."""
+    geometry, mask = maps[3], None
+    if pair.boxes is not None:
+        size = (pair.image.shape[0], pair.image.shape[1])
+        given = {k: torch.from_numpy(v) for k, v in pair.boxes.inputs(size, boxes).items()}
+        geometry, real = GraphModel(model).box_encoder(given["boxes"], given["labels"], maps[2])
+        mask = real.numpy()
+    real_tokens = encode(pair.text)[None] != 0
+    prompt = join_prompt(text.numpy(), real_tokens, geometry.numpy(), mask, boxes=boxes)
+    tokens, token_mask = (torch.from_numpy(prompt[name]) for name in ("prompt", "prompt_mask"))
+    found: Maps = model.detector(*maps[:3], tokens, token_mask, torch.tensor([LEVELS.index(pair.level)]))
+    return found
+
+
+def _watch_input(seen: dict[str, Seen], name: str) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        _add(seen, name, inputs[0], channels_first=not isinstance(module, nn.Linear))
+
+    return hook
+
+
+def _watch_output(seen: dict[str, Seen], name: str) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        del module, inputs
+        _add(seen, name, output, channels_first=True)
+
+    return hook
+
+
+def _add(seen: dict[str, Seen], name: str, values: torch.Tensor, *, channels_first: bool) -> None:
+    rows = values.movedim(1, -1) if channels_first else values
+    rows = rows.reshape(-1, rows.shape[-1]).float()
+    if len(rows):
+        seen.setdefault(name, Seen.of(rows.shape[1])).add(rows)

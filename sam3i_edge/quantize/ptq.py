@@ -1,0 +1,186 @@
+"""Post-training quantization: a float model and a few pairs to a `QuantSpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from sam3i_edge.data.dataset import Encode
+from sam3i_edge.export.parity import Pair
+from sam3i_edge.manifest import Preprocessing
+from sam3i_edge.model.convnet import ConvEncoder, ResidualBlock, Stage
+from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.quantize.balance import balance
+from sam3i_edge.quantize.batch_norm import fold_batch_norms
+from sam3i_edge.quantize.calibration import Calibration, Seen, calibrate
+from sam3i_edge.quantize.modules import conv_options
+from sam3i_edge.quantize.ranges import activation_scale, raise_for_bias, round_to, weight_scale
+from sam3i_edge.quantize.recipes import Kind, Recipe
+from sam3i_edge.quantize.spec import Layer, QuantSpec
+
+
+class Prepared:
+    """A float model made ready: batch norms folded, channels balanced, ranges known.
+
+    Args:
+        model: float, in eval mode; changed in place.
+        recipe: what to quantize.
+        pairs: for calibration, of all levels that will be used; see `calibrate`.
+        encode: text to token ids int64 [32].
+        preprocessing: of the model.
+        boxes: box slots of the prompt.
+        balanced: balance channels.
+        base: an earlier quantized model with other adapters. Its base layers, integers and ranges are taken
+            as they are, so level concept stays the same bit for bit.
+
+    Attributes:
+        model: the float model; the same function as the one given.
+        modules: those that a pair reached, by name: the ones to quantize.
+        unreached: modules of the recipe that no pair reached; they stay float.
+        notes: for the spec.
+    """
+
+    def __init__(
+        self,
+        model: SAM3I,
+        recipe: Recipe,
+        pairs: Sequence[Pair],
+        encode: Encode,
+        preprocessing: Preprocessing,
+        *,
+        boxes: int = 0,
+        balanced: bool = True,
+        base: QuantSpec | None = None,
+    ) -> None:
+        fold_batch_norms(model)
+        self.model, self.recipe, self.base = model.requires_grad_(False).eval(), recipe, base
+        wanted = recipe.modules(model)
+        if base is not None:
+            if base.recipe != recipe.name:
+                raise ValueError(f"the base is quantized as {base.recipe!r}, want {recipe.name!r}")
+            wanted = {name: module for name, module in wanted.items() if adapter_of(f"{name}.weight")}
+        self.seen: Calibration = calibrate(model, wanted, pairs, encode, preprocessing, boxes=boxes)
+        for producer, consumer in relu_chains(model):
+            # What ReLU removes needs no steps; with the reader's own scale nothing is rounded twice.
+            if consumer in self.seen.inputs and producer in self.seen.outputs:
+                self.seen.outputs[producer] = self.seen.inputs[consumer]
+        self.modules = {name: module for name, module in wanted.items() if name in self.seen.inputs}
+        self.unreached = sorted(wanted.keys() - self.modules.keys())
+        alphas = {}
+        if balanced and recipe.static_activations:
+            alphas = balance(model, self.modules, self.seen)
+        self.notes: dict[str, Any] = {
+            "calibration": {"pairs": self.seen.pairs, "images": self.seen.images},
+            "balanced": alphas,
+            "unreached": self.unreached,
+        }
+
+    def quantize(self, keep_float: Collection[str] = ()) -> QuantSpec:
+        """The quantized model.
+
+        Args:
+            keep_float: names of modules that stay float beside those of the recipe.
+        """
+        layers: dict[str, Layer] = {}
+        tensors: dict[str, torch.Tensor] = dict(self.model.state_dict())
+        for name, module in self.modules.items():
+            if name in keep_float:
+                continue
+            kind = self.recipe.kind(name, module)
+            assert kind is not None
+            layers[name], own = quantize_module(
+                kind, module, self.recipe, self.seen.inputs[name], self.seen.outputs.get(name)
+            )
+            tensors |= {f"{name}.{part}": value for part, value in own.items()}
+        if self.base is not None:
+            layers = {
+                **{n: v for n, v in self.base.layers.items() if not adapter_of(f"{n}.weight")},
+                **layers,
+            }
+            tensors = {
+                **{n: v for n, v in tensors.items() if adapter_of(n)},
+                **{n: v for n, v in self.base.tensors.items() if not adapter_of(n)},
+            }
+        notes = {**self.notes, "kept_float": sorted(keep_float)}
+        return QuantSpec(self.recipe.name, layers, tensors, notes)
+
+
+def relu_chains(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of convolutions whose output is read through ReLU by another one, with that one's name."""
+    for name, module in model.named_modules():
+        if isinstance(module, ConvEncoder):
+            yield f"{name}.stem.0", f"{name}.stages.0.down.0"
+        elif isinstance(module, Stage):
+            yield f"{name}.down.0", f"{name}.blocks.0.conv1.0"
+        elif isinstance(module, ResidualBlock):
+            yield f"{name}.conv1.0", f"{name}.conv2.0"
+
+
+def quantize_module(
+    kind: Kind, module: nn.Module, recipe: Recipe, seen: Seen, output: Seen | None
+) -> tuple[Layer, dict[str, torch.Tensor]]:
+    """One layer: how it is stored, and its `weight`, `weight_scale` and `bias`.
+
+    The bias takes up the mean of what rounding the weights did to the output: b' = b - (W' - W) E[x].
+    Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.2.
+    """
+    assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+    rows = weight_rows(kind, module.weight.detach())  # [N, K]
+    taps = rows.shape[1] // len(seen.largest)  # of a kernel
+    importance = seen.mean_square.repeat_interleave(taps)
+    mean = seen.mean.repeat_interleave(taps)
+    bias = None if module.bias is None else module.bias.detach()
+    bits, group = recipe.bits(module), 0
+    input_scale = output_scale = None
+    if recipe.static_activations:
+        input_scale = activation_scale(seen.rows, float(seen.largest.max()))
+        if output is not None:
+            output_scale = activation_scale(output.rows, float(output.largest.max()))
+    if bits == 4:
+        group = recipe.group
+        weigh = importance.view(1, -1, group).expand(len(rows), -1, -1).reshape(-1, group)
+        scale = weight_scale(rows.view(-1, group), weigh, 4).view(len(rows), -1)
+    else:
+        scale = weight_scale(rows, importance, 8)
+        if bias is not None and input_scale is not None:
+            scale = raise_for_bias(scale, bias, input_scale)
+    steps = scale.repeat_interleave(rows.shape[1] // scale.shape[1], 1) if group else scale[:, None]
+    integers = round_to(rows, steps, *((-8, 7) if bits == 4 else (-127, 127)))
+    if bias is not None:
+        if isinstance(module, nn.ConvTranspose2d):
+            mean = mean / prod(module.stride)  # each output pixel sees this share of the taps
+        bias = bias - (integers.float() * steps - rows) @ mean
+        if input_scale is not None:
+            bias = exact_bias(bias, scale, input_scale)
+    layer = Layer(
+        kind=kind,
+        bits=bits,
+        group=group,
+        input_scale=input_scale,
+        output_scale=output_scale,
+        options={} if isinstance(module, nn.Linear) else conv_options(module),
+    )
+    tensors = {"weight": weight_from_rows(kind, integers, module.weight.shape), "weight_scale": scale}
+    return layer, tensors if bias is None else {**tensors, "bias": bias}
+
+
+def weight_rows(kind: Kind, weight: torch.Tensor) -> torch.Tensor:
+    """A weight with a row for each output channel: [N, K], input channels first, then taps."""
+    return (weight.transpose(0, 1) if kind == "conv_transpose2d" else weight).flatten(1)
+
+
+def weight_from_rows(kind: Kind, rows: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The inverse of `weight_rows`."""
+    if kind == "conv_transpose2d":
+        return rows.view(shape[1], shape[0], *shape[2:]).transpose(0, 1).contiguous()
+    return rows.view(shape)
+
+
+def exact_bias(bias: torch.Tensor, weight_scale: torch.Tensor, input_scale: float) -> torch.Tensor:
+    """The nearest multiples of s_x s_w, which an int32 holds: [N], [N] -> [N]."""
+    step = (weight_scale.double() * input_scale).float()
+    return (bias / step).round() * step

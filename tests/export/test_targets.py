@@ -1,0 +1,61 @@
+"""Further variants of a bundle: written, compared and listed; what fails is left out and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam3i_edge import Segmenter
+from sam3i_edge.bundle import Bundle
+from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.errors import ArtifactError, ExportError
+from sam3i_edge.export import targets
+from sam3i_edge.export.targets import add_variants
+
+
+def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
+    out = tmp_path / "more"
+    manifest, rows = add_variants(Bundle.open(exported.bundle), out, ["onnx"], ["fp16"], pairs=12)
+    assert list(manifest.variants) == ["onnx-fp32", "onnx-fp16"]
+    assert [row.status for row in rows] == ["ok"]
+    assert 0 < rows[0].bytes < sum(f.stat().st_size for f in (out / "onnx-fp32").iterdir())
+    again, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32"], pairs=12, overwrite=True)
+    assert again.variants["eager-fp32"].agreement["min_iou"] == 1.0
+    image = draw_scene(np.random.default_rng(3)).image
+    with Segmenter(out, runtime="eager") as eager, Segmenter(out) as onnx:
+        one, other = (s.segment(image, "the red star", level="simple") for s in (eager, onnx))
+        assert eager.info.runtime == "eager"
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_what_fails_leaves_nothing_and_says_why(exported, tmp_path: Path) -> None:
+    out = tmp_path / "some"
+    manifest, rows = add_variants(Bundle.open(exported.bundle), out, ["eager"], ["fp16", "fp32"], pairs=12)
+    assert list(manifest.variants) == ["onnx-fp32", "eager-fp32"]
+    assert [row.variant for row in rows] == ["", "eager-fp32"]
+    assert "no fp16 variant" in rows[0].status
+    assert not (out / "eager-fp16").exists()
+    with pytest.raises(ExportError, match="no fp16 variant"):
+        add_variants(Bundle.open(exported.bundle), tmp_path / "none", ["eager"], ["fp16"], pairs=12)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_missing_framework_is_a_row_with_the_pip_line(exported, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(targets._WRITERS, "openvino", ("no_such_framework", "write"))
+    _, rows = add_variants(
+        Bundle.open(exported.bundle), tmp_path / "out", ["openvino", "eager"], ["fp32"], pairs=12
+    )
+    assert "pip install 'sam3i-edge[openvino]'" in rows[0].status
+    assert rows[1].status == "ok"
+
+
+def test_bad_requests(exported, tmp_path: Path) -> None:
+    bundle = Bundle.open(exported.bundle)
+    with pytest.raises(ValueError, match="unknown target 'tflite'; choose from onnx"):
+        add_variants(bundle, tmp_path / "x", ["tflite"], ["fp16"])
+    with pytest.raises(ValueError, match="unknown precision 'int3'"):
+        add_variants(bundle, tmp_path / "x", ["onnx"], ["int3"])
+    with pytest.raises(ArtifactError, match=r"sam3i-edge quantize .* --recipe int8"):
+        add_variants(bundle, tmp_path / "x", ["onnx"], ["int8"])

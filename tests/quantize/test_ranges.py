@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sam3i_edge.quantize.ranges import (
+    SMALLEST,
+    activation_scale,
+    exact_scale,
+    raise_for_bias,
+    round_to,
+    weight_scale,
+)
+
+
+def in_float16(scale: torch.Tensor) -> bool:
+    return torch.equal(scale, scale.half().float()) and bool((scale >= SMALLEST).all())
+
+
+def error(rows, scale, importance, low, high):
+    rounded = (rows / scale[:, None]).round().clamp(low, high) * scale[:, None]
+    return (importance * (rows - rounded) ** 2).sum(1)
+
+
+@given(st.lists(st.floats(0, 65504, width=32), min_size=1, max_size=50))
+def test_exact_scale_is_the_least_float16_that_is_not_below(values):
+    scale = torch.tensor(values, dtype=torch.float32)
+    exact = exact_scale(scale)
+    assert in_float16(exact)
+    assert bool((exact >= scale).all())
+    half = exact.numpy().astype(np.float16)
+    below = np.nextafter(half, np.float16(0)).astype(np.float32)
+    smaller = torch.from_numpy(below)
+    assert bool(((smaller < scale) | (exact == SMALLEST)).all())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 65505.0])
+def test_scales_that_float16_cannot_hold_are_refused(value):
+    with pytest.raises(ValueError, match="scales must be finite and at most 65504"):
+        exact_scale(torch.tensor([1.0, value]))
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(8, -127, 127), (4, -8, 7)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_searched_scale_is_never_worse_than_the_largest_magnitude(bits, low, high, weighted):
+    generator = torch.Generator().manual_seed(bits)
+    rows = torch.randn(64, 48, generator=generator) * 10 ** torch.randn(64, 1, generator=generator)
+    importance = torch.rand(48, generator=generator) ** 4 if weighted else None
+    scale = weight_scale(rows, importance, bits)
+    weigh = torch.ones(48) if importance is None else importance.clamp(min=1e-12)
+    absmax = exact_scale(rows.abs().amax(1) / high)
+    found, plain = error(rows, scale, weigh, low, high), error(rows, absmax, weigh, low, high)
+    assert in_float16(scale)
+    assert bool((found <= plain).all())
+    assert float((found < plain).float().mean()) > 0.5  # and mostly it is better
+    assert float((found / plain).mean()) < (0.99 if bits == 8 else 0.9)
+
+
+def test_importance_moves_the_scale_to_what_matters():
+    """One large weight that no input reaches: the range is that of the others."""
+    rows = torch.cat((torch.full((1, 1), 1.5), torch.linspace(-1, 1, 63)[None]), 1)
+    reached = torch.ones(64)
+    reached[0] = 0
+    assert float(weight_scale(rows, reached, 8)) <= 1.001 / 127 * 1.02
+    assert float(weight_scale(rows, torch.ones(64), 8)) > 1.4 / 127
+
+
+def test_a_row_of_zeros_has_the_smallest_scale():
+    assert weight_scale(torch.zeros(2, 8), None, 8).tolist() == [SMALLEST, SMALLEST]
+
+
+def test_rounding_reaches_the_ends_and_no_further():
+    values = torch.tensor([-3.0, -1.0, -0.26, 0.24, 0.26, 3.0])
+    assert round_to(values, torch.tensor(0.5), -2, 2).tolist() == [-2, -2, -1, 0, 1, 2]
+    assert round_to(values, torch.tensor(0.5), -127, 127).dtype == torch.int8
+
+
+def test_activation_scale_clips_outliers_when_that_loses_less():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(20_000, generator=generator)
+    even = activation_scale(values, float(values.abs().max()))
+    values[0] = 12.0
+    clipped = activation_scale(values, 12.0)
+    assert in_float16(torch.tensor([even, clipped]))
+
+    def loss(scale):
+        return float(((values - (values / scale).round().clamp(-128, 127) * scale) ** 2).mean())
+
+    assert loss(clipped) <= loss(float(exact_scale(torch.tensor(12 / 127))))
+    assert clipped < 12 / 127
+    assert activation_scale(torch.zeros(4), 0.0) == SMALLEST
+
+
+def test_scales_rise_until_the_bias_fits_an_int32_with_room():
+    scale = torch.tensor([2.0**-14, 2.0**-14, 0.5])
+    bias = torch.tensor([1.0, 1000.0, -1000.0])
+    raised = raise_for_bias(scale, bias, 2.0**-14)
+    assert raised[0] == scale[0]
+    assert raised[2] == scale[2]
+    assert raised[1] > scale[1]
+    assert in_float16(raised)
+    assert bool((bias.abs() <= 2.0**29 * 2.0**-14 * raised).all())
