@@ -23,8 +23,8 @@ from sam3i_edge.quantize.recipes import Recipe
 from sam3i_edge.quantize.sensitivity import Questions, Trials
 from sam3i_edge.quantize.spec import QuantSpec
 
-# Seeds of drawn pairs; the gate's own are of seed 0.
-_CALIBRATION, _TRIALS = 1, 2
+# Seeds of drawn pairs.
+_GATE, _CALIBRATION, _TRIALS = 0, 1, 2
 CALIBRATION_PAIRS = 320
 _LIMIT_PAIRS = 120  # of the trials that choose what stays float
 _LOSS_PAIRS = 24  # of the trials of single layers
@@ -102,39 +102,25 @@ def quantize_bundle(
     spec = prepared.quantize(asked)
     report: dict[str, Any] = {**prepared.notes, "recipe": recipe.name, "kept_float": sorted(asked)}
     if sensitivity or (sensitivity is None and not large):
-        spec = _mixed(prepared, spec, asked, Questions(
-            model_pairs(_LIMIT_PAIRS, config, variant.boxes, _TRIALS), encode, preprocessing, threshold,
-            variant.boxes,
-        ), report, tell)  # fmt: skip
+
+        def questions(count: int, seed: int) -> Questions:
+            asked_for = model_pairs(count, config, variant.boxes, seed)
+            return Questions(asked_for, encode, preprocessing, threshold, variant.boxes)
+
+        tell(f"measuring {len(spec.layers)} layers on {_LOSS_PAIRS} pairs")
+        losses = Trials(model, spec, questions(_LOSS_PAIRS, _TRIALS)).losses()
+        report["loss"] = losses
+        # The gate's own pairs only say whether every layer may be integers; which ones may not, others say.
+        if not Trials(model, spec, questions(pairs, _GATE)).passes((), recipe.name):
+            trials = Trials(model, spec, questions(_LIMIT_PAIRS, _TRIALS))
+            kept = trials.fewest_float(list(losses), recipe.name)
+            tell(f"{len(kept)} layers stay float so that the limits hold: {', '.join(kept)}")
+            report["kept_float"] = sorted(asked | set(kept))
+            spec = prepared.quantize(asked | set(kept))
     del model, prepared
     return write_quantized(
         bundle, out, spec, report, pairs=pairs, overwrite=overwrite, isolate=large, tell=tell
     )
-
-
-def _mixed(
-    prepared: Prepared,
-    spec: QuantSpec,
-    asked: set[str],
-    questions: Questions,
-    report: dict[str, Any],
-    tell: Tell,
-) -> QuantSpec:
-    """Measures every layer, and keeps the fewest float that let the gate's limits hold on other pairs."""
-    few = Questions(
-        questions.pairs[:_LOSS_PAIRS], questions.encode, questions.preprocessing, questions.threshold,
-        questions.boxes,
-    )  # fmt: skip
-    tell(f"measuring {len(spec.layers)} layers on {len(few.pairs)} pairs")
-    losses = Trials(prepared.model, spec, few).losses()
-    report["loss"] = losses
-    trials = Trials(prepared.model, spec, questions)
-    kept = trials.fewest_float(list(losses), prepared.recipe.name)
-    report["kept_float"] = sorted(asked | set(kept))
-    if kept:
-        tell(f"{len(kept)} layers stay float so that the limits hold: {', '.join(kept)}")
-        return prepared.quantize(asked | set(kept))
-    return spec
 
 
 def add_quantized(

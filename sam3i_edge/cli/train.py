@@ -1,8 +1,10 @@
-"""`sam3i-edge train`: the curriculum of a nano model. Needs torch."""
+"""`sam3i-edge train`: the curriculum of a nano model, or further stages of a bundle. Needs torch."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from sam3i_edge.cli.output import Json, note, print_json
 
 if TYPE_CHECKING:
     from sam3i_edge.tokenizer import Tokenizer
+    from sam3i_edge.train.config import TrainConfig
     from sam3i_edge.train.trainer import Progress
 
 _CORPUS_SEED = 7
@@ -20,8 +23,25 @@ _CORPUS_PHRASES = 40_000
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A JSON file, or the name of a preset: sam3i-nano.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run, for all that it writes.")],
+    config: Annotated[
+        str | None, typer.Argument(help="A JSON file, or the name of a preset: sam3i-nano.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="A bundle to go on from: sam3i-nano, a folder, or a Hub id.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --bundle: folder with annotations.json and images/. [default: drawn scenes]"),
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="With --bundle: 1 (simple), 2 (complex), 3 (both) or base; may be given again."),
+    ] = None,
+    qat: Annotated[
+        str | None, typer.Option(help="With --bundle: train as quantized, by recipe int8, int8w or int4.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="With --bundle: steps of each stage.")] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -30,22 +50,34 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:1.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with a run that is in the folder.")] = True,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Split the model over the processes of torchrun.")
+    ] = False,
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop at a checkpoint after this time; resume later.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Trains a model on drawn scenes, or goes on where an interrupted run stopped."""
+    """Trains a model from nothing, fine-tunes a bundle, or goes on where an interrupted run stopped."""
+    if (config is None) == (bundle is None):
+        raise ValueError("name what to train: a preset or JSON file, or --bundle to go on from")
+    if bundle is not None and tokenizer is not None:
+        raise ValueError("--tokenizer goes with a config: a bundle has its own")
+    if bundle is None and (data or stage or qat or steps):
+        raise ValueError("--data, --stage, --qat and --steps go with --bundle; a JSON file holds its own")
     with needs("train", "train"):
-        from sam3i_edge.model.config import PRESETS as MODELS
-        from sam3i_edge.train.config import PRESETS, TrainConfig, preset
         from sam3i_edge.train.trainer import run_training
 
-    is_file = config.endswith(".json") or (config not in PRESETS and Path(config).exists())
-    chosen = TrainConfig.read(Path(config)) if is_file else preset(config)
-    if chosen.model not in MODELS:
-        raise ValueError(f"{config}: unknown model {chosen.model!r}; choose from {', '.join(MODELS)}")
-    encoder = _tokenizer(out, tokenizer, MODELS[chosen.model].vocab_size)
+    if qat is not None:
+        with needs("train --qat", "qat"):
+            import sam3i_edge.quantize.qat  # noqa: F401
+    if bundle is not None:
+        chosen, encoder = _from_bundle(bundle, out, data, stage or [], qat, steps)
+    else:
+        assert config is not None
+        chosen, encoder = _from_config(config, out, tokenizer)
+    if shard:
+        chosen = replace(chosen, shard=True)
     last: list[Progress] = []
 
     def tell(progress: Progress) -> None:
@@ -71,6 +103,51 @@ def train(
         typer.echo(f"{out}: {'finished' if finished else 'paused, the same command goes on'}")
 
 
+def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainConfig, Tokenizer]:
+    from sam3i_edge.model.config import PRESETS as MODELS
+    from sam3i_edge.train.config import PRESETS, TrainConfig, preset
+
+    is_file = config.endswith(".json") or (config not in PRESETS and Path(config).exists())
+    chosen = TrainConfig.read(Path(config)) if is_file else preset(config)
+    if chosen.model not in MODELS:
+        raise ValueError(f"{config}: unknown model {chosen.model!r}; choose from {', '.join(MODELS)}")
+    return chosen, _tokenizer(out, tokenizer, MODELS[chosen.model].vocab_size)
+
+
+def _from_bundle(
+    name: str, out: Path, data: Path | None, stages: list[str], qat: str | None, steps: int | None
+) -> tuple[TrainConfig, Tokenizer]:
+    from sam3i_edge.bundle import Bundle, find_bundle
+    from sam3i_edge.runtimes.ort import usable_cores
+    from sam3i_edge.train.config import fine_tuning, quantization_aware
+
+    opened = Bundle.open(find_bundle(name))
+    weights = opened.root / "weights"
+    if not weights.is_dir():
+        raise ValueError(f"{name} holds no float weights to go on from: export it again")
+    start, folder = str(weights.resolve()), str(data.resolve()) if data else ""
+    if qat is not None and stages:
+        raise ValueError("--qat has stages of its own, base and 3: leave --stage out")
+    chosen = quantization_aware(qat, start, folder) if qat else fine_tuning(stages or ["3"], start, folder)
+    if steps is not None:
+        cut = tuple(replace(s, steps=steps, warmup=min(s.warmup, steps // 10)) for s in chosen.stages)
+        chosen = replace(chosen, stages=cut)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    chosen = replace(chosen, threads=max(1, usable_cores() // ranks))
+    given, own = opened.file(opened.manifest.tokenizer.file), out / "tokenizer.json"
+    _keeps_tokenizer(own, given)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(given, own)
+    return chosen, opened.tokenizer()
+
+
+def _keeps_tokenizer(own: Path, given: Path) -> None:
+    if own.exists() and given.read_bytes() != own.read_bytes():
+        raise ValueError(
+            f"{own} differs from {given}: a run keeps its tokenizer, name another folder with --out"
+        )
+
+
 def _tokenizer(out: Path, given: Path | None, vocab_size: int) -> Tokenizer:
     """Opens the run's own tokenizer, after copying or training it where the run has none yet."""
     from sam3i_edge.data.instructions import corpus
@@ -78,10 +155,8 @@ def _tokenizer(out: Path, given: Path | None, vocab_size: int) -> Tokenizer:
 
     start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
     own = out / "tokenizer.json"
-    if given is not None and own.exists() and given.read_bytes() != own.read_bytes():
-        raise ValueError(
-            f"{own} differs from {given}: a run keeps its tokenizer, name another folder with --out"
-        )
+    if given is not None:
+        _keeps_tokenizer(own, given)
     source = own if own.exists() else given
     if source is None:
         note(f"training a tokenizer of {vocab_size:,} entries")

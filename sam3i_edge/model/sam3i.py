@@ -37,11 +37,16 @@ class SAM3I(nn.Module):
 
     Args:
         config: sizes; `adapter_dim=0` builds the plain SAM3.
+
+    Attributes:
+        every_level: run the text encoder for levels that no instruction has, too: ranks that share out its
+            layers must all call them equally often.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.every_level = False
         encoder = {"vit": ViTEncoder, "conv": ConvEncoder}[config.backbone]
         self.image_encoder = encoder(config)
         self.geometry_encoder = GeometryEncoder(config)
@@ -57,13 +62,17 @@ class SAM3I(nn.Module):
         """Int64 [P, T], levels int64 [P] or None (unadapted) -> [P, T, C]; T as in `TextEncoder`."""
         if level is None:
             return self.text_encoder(input_ids, "concept")
+        count = len(level)
         rows = [torch.nonzero(level == i).flatten() for i in range(len(LEVELS))]
+        if self.every_level:
+            # Row `count` stands for the first one; it is sorted to the end, where it is cut off.
+            rows = [row if len(row) else row.new_full((1,), count) for row in rows]
         parts = [
-            self.text_encoder(input_ids[row], name)
+            self.text_encoder(input_ids[row % count], name)
             for row, name in zip(rows, LEVELS, strict=True)
             if len(row)
         ]
-        return torch.cat(parts).index_select(0, torch.argsort(torch.cat(rows)))
+        return torch.cat(parts).index_select(0, torch.argsort(torch.cat(rows))[:count])
 
     def forward(
         self,

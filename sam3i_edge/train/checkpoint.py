@@ -5,14 +5,15 @@ Every file is written to a temporary name and renamed when whole, so a killed ru
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sam3i_edge.errors import TrainingError
+from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.config import TrainConfig
 from sam3i_edge.train.plain_json import read_json
@@ -68,20 +70,23 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: IO[bytes] | None = None
 
     def begin(self, config: TrainConfig, *, resume: bool) -> Checkpoint | None:
         """Claims the folder for a config and gives the state to go on from, None at the very start.
 
         Raises:
-            TrainingError: the folder holds a run and `resume` is False, a run of another config, or a damaged
-                one.
+            TrainingError: another process trains in the folder; or it holds a run and `resume` is False, a
+                run of another config, or a damaged one.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        self._claim()
         kept = self.path / "config.json"
         if kept.exists():
             if not resume:
                 raise TrainingError(f"{self.path} already holds a run: resume it, or choose another folder")
-            difference = TrainConfig.read(kept).difference(config)
+            before = replace(TrainConfig.read(kept), shard=False)  # the files are the same with and without
+            difference = before.difference(replace(config, shard=False))
             if difference:
                 raise TrainingError(
                     f"{self.path} holds a run of another config ({difference}, kept against given); "
@@ -89,9 +94,27 @@ class RunFolder:
                 )
         with _whole(kept) as temporary:
             temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
-        checkpoint = self.load() if self.has_checkpoint() else None
+        checkpoint = self.load(mapped=config.shard) if self.has_checkpoint() else None
         self._drop_metrics_after(config, checkpoint)
         return checkpoint
+
+    def release(self) -> None:
+        """Lets others train in the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _claim(self) -> None:
+        """Locks the folder until `release`, or the end of the process."""
+        self.release()
+        self._lock = (self.path / ".lock").open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise TrainingError(
+                f"another process trains in {self.path}: wait for it, or choose another folder"
+            ) from None
 
     def has_checkpoint(self) -> bool:
         """Whether there is a `last.pt` to load."""
@@ -103,15 +126,18 @@ class RunFolder:
         with _whole(self.path / "last.pt") as temporary:
             torch.save({"format": _FORMAT, **values}, temporary)
 
-    def load(self) -> Checkpoint:
+    def load(self, *, mapped: bool = False) -> Checkpoint:
         """Reads `last.pt`.
+
+        Args:
+            mapped: leave the tensors in the file until they are used, so that ranks share them in memory.
 
         Raises:
             TrainingError: it is damaged or of another version.
         """
         path = self.path / "last.pt"
         try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
+            values = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if values.pop("format") != _FORMAT:
                 raise KeyError("format")
             return Checkpoint(**values)
@@ -151,20 +177,22 @@ class RunFolder:
         with _whole(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
-    def write_weights(self, model: SAM3I) -> None:
+    def write_weights(self, model: SAM3I, state: Mapping[str, Tensor] | None = None) -> None:
         """Writes `weights/{base,simple,complex}.safetensors` and the model's sizes, `weights/model.json`."""
-        save_weights(model, self.path / "weights")
+        save_weights(model, self.path / "weights", state)
 
 
-def save_weights(model: SAM3I, folder: Path) -> None:
+def save_weights(model: SAM3I, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
     """Writes one file a group of levels, with the names of `SAM3I.state_dict`.
 
     Args:
         model: any; without adapters only `base.safetensors` is written.
         folder: created when missing.
+        state: whole tensors, where the model holds a part of each.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    kept = model.state_dict() if state is None else state
+    state = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
     for name, groups in WEIGHT_FILES.items():
         part = {key: value for key, value in state.items() if group_of(key) in groups}
         if part:
@@ -207,6 +235,20 @@ def load_weights(model: SAM3I, folder: Path) -> None:
 def read_model_json(folder: Path) -> object:
     """The sizes that `save_weights` wrote beside the weights, for `ModelConfig.from_dict`."""
     return read_json(folder / "model.json")
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The sizes that `save_weights` wrote beside the weights.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    values = read_model_json(folder)
+    if not isinstance(values, dict):
+        raise TrainingError(
+            f"{folder / 'model.json'} holds a {type(values).__name__}, want an object of sizes"
+        )
+    return ModelConfig.from_dict(values)
 
 
 @contextmanager

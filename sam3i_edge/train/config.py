@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.train.alignment import AlignmentWeights
+from sam3i_edge.train.distillation import DistillationWeights
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
 
@@ -44,6 +45,7 @@ class StageConfig:
         pairs: pairs of a simple and a complex instruction for the same targets, an image: what the alignment
             losses of stage 3 compare. They come first among an image's instructions and always get masks.
         text_lr: of `lr`, for the text encoder.
+        renew: start the stage's adapters anew on entry; False goes on with those of `start`.
     """
 
     name: StageName
@@ -57,6 +59,7 @@ class StageConfig:
     image_size: int = 0
     pairs: int = 0
     text_lr: float = 1.0
+    renew: bool = True
 
     def __post_init__(self) -> None:
         _positive(self, "steps", "lr", "text_lr")
@@ -82,11 +85,38 @@ class StageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QatConfig:
+    """Quantization-aware training: a run whose layers compute as the quantized model's will.
+
+    It begins with post-training quantization of the weights in `start`; the float model that they were is the
+    teacher.
+
+    Attributes:
+        recipe: name in `sam3i_edge.quantize.recipes.RECIPES`, or "" for float training.
+        delay: steps of the first stage before rounding begins.
+        calibration_pairs: drawn (image, instruction) pairs that activations are measured on.
+        teacher: weights of the distillation terms.
+        supervision: weight of the ordinary losses beside them. With 0.2 the model stayed as good but moved
+            away from its float teacher, which is what the agreement gate measures.
+    """
+
+    recipe: Literal["", "int8", "int8w", "int4"] = ""
+    delay: int = 10
+    calibration_pairs: int = 320
+    teacher: DistillationWeights = field(default_factory=DistillationWeights)
+    supervision: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "calibration_pairs")
+        _at_least_zero(self, "delay", "supervision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """One run: two runs of equal configs on one machine write equal weights.
 
     Attributes:
-        model: name of a preset in `sam3i_edge.model.config.PRESETS`.
+        model: name of a preset in `sam3i_edge.model.config.PRESETS`; "" takes the sizes of `start`.
         seed: of the weights, the scenes and the dropout.
         stages: in order; each starts from the averaged weights that the one before ended with.
         start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
@@ -96,12 +126,15 @@ class TrainConfig:
             get masks.
         losses: weights of the terms.
         alignment: weights of the terms between the two instructions of a pair, in stages that have pairs.
+        qat: whether layers are trained as quantized ones.
         weight_decay: on matrices and kernels; none on norms and biases.
         clip: largest L2 norm of the gradient.
         ema_decay: of the averaged weights, which are validated and written; warms up as (1 + n) / (10 + n).
         log_every, validate_every, checkpoint_every: steps.
         validation_batches: batches of the same shape, with seeds apart from training's.
         threads: of the CPU. workers: processes that draw scenes.
+        shard: split the parameters over the ranks that `torchrun` starts, for a model that one device cannot
+            hold; a run may go on with another value.
     """
 
     model: str = "sam3i-nano"
@@ -114,6 +147,7 @@ class TrainConfig:
     mask_instructions: int = 2
     losses: LossWeights = field(default_factory=LossWeights)
     alignment: AlignmentWeights = field(default_factory=AlignmentWeights)
+    qat: QatConfig = field(default_factory=QatConfig)
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema_decay: float = 0.998
@@ -123,6 +157,7 @@ class TrainConfig:
     checkpoint_every: int = 200
     threads: int = 2
     workers: int = 1
+    shard: bool = False
 
     def __post_init__(self) -> None:
         _positive(
@@ -143,6 +178,21 @@ class TrainConfig:
             raise ValueError(
                 f"stage {names[0]!r} needs trained weights: name their folder in start, or begin with base"
             )
+        if not self.model and not self.start:
+            raise ValueError("model is empty: name a preset, or the folder of weights in start")
+        if self.qat.recipe and self.shard:
+            raise ValueError(
+                "quantization-aware training needs the whole model on every rank: set shard to false"
+            )
+        if self.qat.recipe:
+            if not self.start:
+                raise ValueError("quantization-aware training goes on from trained weights: set start")
+            for stage in self.stages:
+                if stage.name == "image" or stage.image_size or stage.renew:
+                    raise ValueError(
+                        f"stage {stage.name!r}: quantization-aware training keeps the model's image size and "
+                        "adapters, and has no stage 'image': set image_size 0 and renew false"
+                    )
         if "image" in names and (self.data or not self.losses.attributes):
             raise ValueError("stage 'image' needs drawn scenes (no data) and losses.attributes above 0")
         for stage in self.stages:
@@ -284,5 +334,111 @@ NANO = TrainConfig(
         ),
     ),
 )
+
+
+_TRAINS: Mapping[StageName, tuple[Group, ...]] = {
+    "base": ("base",),
+    "1": ("simple",),
+    "2": ("bridge", "complex"),
+    "3": ("simple", "bridge", "complex"),
+}
+
+
+def fine_tuning(stages: Sequence[str], start: str, data: str = "") -> TrainConfig:
+    """Further stages of a trained model: its adapters alone, unless stage "base" is asked for.
+
+    Args:
+        stages: some of "base", "1" (level simple), "2" (complex), "3" (both).
+        start: folder of the trained weights.
+        data: as in `TrainConfig`.
+
+    Raises:
+        ValueError: a stage is unknown.
+    """
+    weights: Mapping[StageName, Mapping[Level, float]] = {
+        "base": dict.fromkeys(LEVELS, 1.0),
+        "1": {"simple": 1.0},
+        "2": {"complex": 1.0},
+        "3": {"simple": 0.5, "complex": 0.5},
+    }
+    for name in stages:
+        if name not in _TRAINS:
+            raise ValueError(f"unknown stage {name!r}; choose from {', '.join(_TRAINS)}")
+    return TrainConfig(
+        model="",
+        start=start,
+        data=data,
+        losses=LossWeights(attributes=0.0),
+        images=4,
+        validate_every=100,
+        stages=tuple(
+            StageConfig(
+                name=name,
+                steps=500,
+                lr=2e-4,
+                warmup=50,
+                route="adapted",
+                trainable=_TRAINS[name],
+                level_weights=weights[name],
+                renew=False,
+            )
+            for name in STAGES
+            if name in stages
+        ),
+    )
+
+
+def quantization_aware(recipe: str, start: str, data: str = "") -> TrainConfig:
+    """Quantization-aware training of a trained model: first the base under all levels, then the adapters.
+
+    The base, its integers and its ranges are fixed before the adapters train, so level concept is the same
+    before and after.
+
+    Args:
+        recipe: what to quantize, and how.
+        start: folder of the trained weights.
+        data: as in `TrainConfig`.
+
+    Raises:
+        ValueError: the recipe is unknown.
+    """
+    if recipe not in ("int8", "int8w", "int4"):
+        raise ValueError(f"unknown recipe {recipe!r}; choose from int8, int8w, int4")
+    even: Mapping[Level, float] = dict.fromkeys(LEVELS, 1.0)
+    adapted: Mapping[Level, float] = {"simple": 1.0, "complex": 1.0}
+    return TrainConfig(
+        model="",
+        start=start,
+        data=data,
+        images=6,
+        instructions=4,
+        losses=LossWeights(grounding=0.0, attributes=0.0),
+        qat=QatConfig(recipe=recipe),  # type: ignore[arg-type]
+        validate_every=100,
+        checkpoint_every=100,
+        stages=(
+            StageConfig(
+                name="base",
+                steps=160,
+                lr=1e-5,
+                warmup=10,
+                route="adapted",
+                trainable=("base",),
+                level_weights=even,
+                renew=False,
+            ),
+            StageConfig(
+                name="3",
+                steps=40,
+                lr=1e-5,
+                warmup=5,
+                route="adapted",
+                trainable=("simple", "bridge", "complex"),
+                level_weights=adapted,
+                renew=False,
+            ),
+        ),
+    )
+
 
 PRESETS = {"sam3i-nano": NANO}

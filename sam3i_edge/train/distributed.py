@@ -1,4 +1,6 @@
-"""Data-parallel training: one process a rank, started by `torchrun`, gradients averaged after every step.
+"""Several processes that train together, started by `torchrun`, one a rank.
+
+Here they share no part of the model: gradients are averaged after every step. `sharding` splits the model.
 
 On two cores, two ranks of one thread each take four fifths of the time of one process with two threads: the
 tensors of a nano model are too small to share out inside an operator.
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 
 from sam3i_edge.errors import TrainingError
 
@@ -77,10 +80,11 @@ class Ranks:
         return bool(count > 0)
 
     def from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites tensors with those of rank 0."""
+        """Overwrites tensors with those of rank 0, but for those that the ranks hold parts of."""
         if self.size > 1:
             for tensor in tensors:
-                distributed.broadcast(tensor, src=0)
+                if not isinstance(tensor, DTensor):
+                    distributed.broadcast(tensor, src=0)
 
     def wait(self) -> None:
         """Returns when every rank has come here."""
@@ -110,14 +114,22 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     """The ranks that `torchrun` announces in the environment, or one alone.
 
     Args:
-        device: CUDA ranks talk over NCCL, others over Gloo.
+        device: CUDA ranks talk over NCCL, others over Gloo. CUDA without an index becomes the device of this
+            rank's number on its machine.
 
     Raises:
-        TrainingError: the environment names ranks, and they cannot be reached.
+        TrainingError: the environment names ranks, and they cannot be reached, or have no device each.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
+    if device.type == "cuda" and device.index is None:
+        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= count:
+            raise TrainingError(
+                f"process {number + 1} on this machine finds {count} CUDA devices: start as many as there are"
+            )
+        torch.cuda.set_device(number)
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:

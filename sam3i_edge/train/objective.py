@@ -14,6 +14,7 @@ from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import AlignmentWeights, alignment_loss
 from sam3i_edge.train.attributes import ATTRIBUTES, AttributeHeads
 from sam3i_edge.train.config import StageConfig
+from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.distributed import Ranks
 from sam3i_edge.train.losses import LossWeights, segmentation_loss
 from sam3i_edge.train.projector import Projector, concept_numbers
@@ -44,10 +45,16 @@ class Objective:
         self.alignment, self.ranks = alignment, ranks
         self.heads = AttributeHeads(model.config.d_model).to(device)
         self.projector = Projector(model.config.d_model).to(device)
+        self.teacher: Distillation | None = None
+        self.supervision = 1.0
         self._maps: tuple[Tensor, ...] = ()
         self._texts: dict[Level, Tensor] = {}
         model.image_encoder.register_forward_hook(self._keep_maps)
         model.text_encoder.register_forward_hook(self._keep_text)
+
+    def learn_from(self, teacher: Distillation, supervision: float) -> None:
+        """Adds a teacher's terms to the loss, and weighs the ordinary ones."""
+        self.teacher, self.supervision = teacher, supervision
 
     def parameters(self, stage: StageConfig) -> dict[str, nn.Parameter]:
         """What learns beside the model: heads where the image encoder does, the projector where pairs do."""
@@ -71,15 +78,25 @@ class Objective:
             total = batch.pixel_values.new_zeros(())
         else:
             adapted = stage.route == "adapted"
+            ids = batch.input_ids if adapted else _trim(batch.input_ids)
             with autocast:
                 prediction = self.model(
                     batch.pixel_values,
-                    batch.input_ids if adapted else _trim(batch.input_ids),
+                    ids,
                     batch.level if adapted else None,
                     batch.image_index,
                     batch.mask_index,
                 )
-            total, terms = segmentation_loss(prediction, batch, self.weights)
+            total = batch.pixel_values.new_zeros(())
+            if self.supervision:
+                total, terms = segmentation_loss(prediction, batch, self.weights)
+            if self.teacher is not None:
+                texts: dict[Level, Tensor] = {
+                    level: self._texts[level] for level in (self._texts if adapted else LEVELS[:1])
+                }
+                with autocast:
+                    taught, named = self.teacher.loss(prediction, texts, batch, ids, adapted=adapted)
+                total, terms = self.supervision * total + taught, terms | named
             if self._aligns(stage):
                 with autocast:
                     self.model.text_encoder(batch.concept_ids, "concept")

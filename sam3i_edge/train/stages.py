@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.train.config import Group, StageConfig
+from sam3i_edge.train.sharding import local, split_like
 
 
 def group_of(name: str) -> Group:
@@ -22,8 +23,10 @@ def enter(model: SAM3I, stage: StageConfig) -> None:
     """Prepares the weights once, before the first step of a stage.
 
     Stage 1: the adapted mask embedders start as copies of the base's. Stage 2: bridge and complex start from
-    simple.
+    simple. Nothing is changed where the stage goes on with what there is (`renew`).
     """
+    if not stage.renew:
+        return
     if stage.name == "1":
         model.copy_mask_embedder()
     elif stage.name == "2":
@@ -105,7 +108,8 @@ class Average:
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         moving = _moving(model)
         floating = [name for name, value in moving.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.values[n] for n in floating], [moving[n] for n in floating], weight)
+        averages, weights = ([local(values[n]) for n in floating] for values in (self.values, moving))
+        torch._foreach_lerp_(averages, weights, weight)
         for name in moving.keys() - set(floating):
             self.values[name].copy_(moving[name])
 
@@ -117,7 +121,7 @@ class Average:
         """The inverse of `state`."""
         self.updates = state["updates"]
         for name, value in self.values.items():
-            value.copy_(state["values"][name])
+            value.copy_(split_like(state["values"][name], value))
 
     @torch.no_grad()
     def swap(self, model: SAM3I) -> None:

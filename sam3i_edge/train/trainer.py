@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -20,11 +20,15 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train import stages
 from sam3i_edge.train.alignment import check_samples
-from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights
+from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights, read_config
 from sam3i_edge.train.config import StageConfig, TrainConfig
 from sam3i_edge.train.distributed import Ranks, joined
 from sam3i_edge.train.interruption import stop_on_signal
 from sam3i_edge.train.objective import Objective
+from sam3i_edge.train.sharding import Sharded, clip_gradients, gathered, optimizer_state
+
+S = TypeVar("S", bound=dict[str, Any])
+T = TypeVar("T")
 
 # Streams of batches: one a stage, and one for validation that no stage comes near.
 _VALIDATION_STREAM = 1_000
@@ -63,6 +67,7 @@ def run_training(
     A run that was killed goes on from its last checkpoint; on a CPU it then computes the same numbers as one
     that never stopped. SIGTERM and SIGINT (once, in the main thread) end it at a checkpoint. Started by
     `torchrun`, every rank takes batches of its own, gradients are averaged, and rank 0 validates and writes.
+    With `config.shard` every rank holds a part of the model, and all take part in validation and writing.
 
     Args:
         config: the run.
@@ -78,31 +83,38 @@ def run_training(
         `out`. Whether the run is finished, the last call of `progress` told.
 
     Raises:
-        TrainingError: the folder belongs to another run, a file is damaged, the device is missing, or the
-            loss is no longer finite; the last checkpoint stays.
+        TrainingError: the folder belongs to another run, a file is damaged, the device is missing, the model
+            should be shared out and there is one process, or the loss is no longer finite; the last
+            checkpoint stays.
         DataError: the annotation file of `config.data` breaks the layout.
     """
-    if config.model not in MODELS:
+    if config.model and config.model not in MODELS:
         raise TrainingError(f"unknown model {config.model!r}; choose from {', '.join(MODELS)}")
     where = _device(device)
+    folder = RunFolder(out)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         with torch.random.fork_rng(enabled=True), stop_on_signal() as stop, joined(where) as ranks:
             deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+            if config.shard and ranks.size == 1:
+                raise TrainingError(
+                    "shard splits the model over several processes, and this is the only one: start it with "
+                    "torchrun --nproc-per-node N, or set shard to false"
+                )
             for stage in config.stages:
                 if stage.pairs:
                     check_samples(config.images * stage.pairs * ranks.size, config.alignment)
-            folder = RunFolder(out)
             checkpoint = folder.begin(config, resume=resume) if ranks.rank == 0 else None
             ranks.wait()
             if ranks.rank and folder.has_checkpoint():
-                checkpoint = folder.load()
+                checkpoint = folder.load(mapped=config.shard)
             run = _Run(config, folder, encode, where, ranks, progress or _ignore)
             run.start(checkpoint)
             run.train(lambda: stop.is_set() or time.monotonic() >= deadline)
     finally:
         torch.set_num_threads(threads)
+        folder.release()
     return out
 
 
@@ -126,21 +138,40 @@ class _Run:
         self.device, self.ranks, self.progress = device, ranks, progress
         torch.manual_seed(config.seed)
         self.stage, self.step = 0, 0
-        self.model, self.objective = self._build(config.stages[0])
+        self.validates = ranks.rank == 0 or config.shard
+        self.sharded: Sharded | None = None
+        self.sizes = MODELS[config.model] if config.model else read_config(Path(config.start))
+        self.quantized = None
+        if config.qat.recipe:
+            # torchao is needed by these runs alone.
+            from sam3i_edge.train.quantized import QuantizedRun
+
+            self.quantized = QuantizedRun(config, self.sizes, encode, folder.path)
+        else:
+            self.model, self.objective = self._build(config.stages[0])
         self.sums: dict[str, float] = {}
         self.held_out: list[Batch] = []
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Takes the checkpoint's place, or the first one."""
+        if self.quantized is not None:
+            first = checkpoint is None
+            if first and self.ranks.rank == 0:
+                self.model = self.quantized.start()
+            self.ranks.wait()
+            if not first or self.ranks.rank:
+                self.model = self.quantized.structure()
+            self.model, self.objective = self._with_objective(self.model)
+            self.ranks.from_first(self.model.state_dict().values())
         if checkpoint is not None:
             self.stage, self.step, self.sums = checkpoint.stage, checkpoint.step, dict(checkpoint.sums)
-            if self.stage < len(self.config.stages):
+            if self.quantized is None and self.stage < len(self.config.stages):
                 self.model, self.objective = self._build(self.current)
             self.model.load_state_dict(checkpoint.model)
             self.objective.heads.load_state_dict(checkpoint.heads)
             if checkpoint.projector:
                 self.objective.projector.load_state_dict(checkpoint.projector)
-        elif self.config.start:
+        elif self.config.start and self.quantized is None:
             load_weights(self.model, Path(self.config.start))
         if self.stage < len(self.config.stages):
             self._open_stage(checkpoint)
@@ -161,37 +192,51 @@ class _Run:
         return self.config.stages[self.stage]
 
     def _sizes(self, stage: StageConfig) -> ModelConfig:
-        config = MODELS[self.config.model]
-        return replace(config, image_size=stage.image_size or config.image_size)
+        return replace(self.sizes, image_size=stage.image_size or self.sizes.image_size)
 
     def _build(self, stage: StageConfig) -> tuple[SAM3I, Objective]:
         """The model at a stage's image size, with fresh weights, and its objective."""
-        # Channels last: convolutions take 25 % less time on a CPU.
-        model = SAM3I(self._sizes(stage)).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self._with_objective(SAM3I(self._sizes(stage)))
+
+    def _with_objective(self, model: SAM3I) -> tuple[SAM3I, Objective]:
+        if not self.config.shard:  # else the parts of it move alone, and in the default format
+            # Channels last: convolutions take 25 % less time on a CPU.
+            model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sharded = None
         config = self.config
-        return model, Objective(model, config.losses, self.device, config.alignment, self.ranks)
+        objective = Objective(model, config.losses, self.device, config.alignment, self.ranks)
+        if self.quantized is not None:
+            teacher = self.quantized.teacher()
+            teacher.teacher.to(self.device)
+            objective.learn_from(teacher, config.qat.supervision)
+        return model, objective
 
     def _open_stage(self, checkpoint: Checkpoint | None) -> None:
         if self.step == 0:
             stages.enter(self.model, self.current)
+        if self.config.shard and self.sharded is None:
+            parts = (self.objective.heads, self.objective.projector)
+            self.sharded = Sharded(self.model, parts, self.device, self.ranks.size)
         learns = stages.freeze(self.model, self.current)
         self.parameters = learns | self.objective.parameters(self.current)
         self.average = stages.Average(self.model, self.config.ema_decay)
         self.optimizer = stages.optimizer(self.parameters, self.config.weight_decay, self.current.text_lr)
         if checkpoint is not None and checkpoint.step:
             self.average.load(checkpoint.average)
-            self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.optimizer.load_state_dict(optimizer_state(checkpoint.optimizer, self.optimizer))
 
     def _run_stage(self, stop: Callable[[], bool]) -> bool:
         """The steps left of the stage; False when stopped before its end, with a checkpoint written."""
         config, stage, ranks = self.config, self.current, self.ranks
         numbers = range(self.step * ranks.size + ranks.rank, stage.steps * ranks.size, ranks.size)
         batches = load_batches(self._batches(self.stage), numbers, workers=config.workers)
-        if not self.held_out and ranks.rank == 0:
+        if not self.held_out and self.validates:
             numbers = range(config.validation_batches)
             self.held_out = list(
                 load_batches(self._batches(_VALIDATION_STREAM), numbers, workers=config.workers)
             )
+        if self.quantized is not None and ranks.rank == 0 and self.stage == self.step == 0:
+            self._validate()  # what post-training quantization gives: the start of the curve
         began = time.perf_counter()
         while self.step < stage.steps:
             if ranks.any(stop(), self.device):
@@ -201,7 +246,7 @@ class _Run:
             self.sums["seconds"] = self.sums.get("seconds", 0.0) + time.perf_counter() - began
             if ranks.rank == 0 and (self.step % config.log_every == 0 or self.step == stage.steps):
                 self._log()
-            if ranks.rank == 0 and (self.step % config.validate_every == 0 or self.step == stage.steps):
+            if self.validates and (self.step % config.validate_every == 0 or self.step == stage.steps):
                 self._validate()
             if self.step % config.checkpoint_every == 0 and self.step < stage.steps:
                 self._save()
@@ -212,20 +257,30 @@ class _Run:
         """Ends with the averaged weights, writes them, and checkpoints the start of the next stage."""
         self.average.swap(self.model)
         self.ranks.from_first(self.model.state_dict().values())  # batch statistics are each rank's own
-        if self.current.name in ("base", "detail") and self.model.config.adapter_dim:
+        unadapted = self.current.route == "unadapted" and self.current.name != "image"
+        if unadapted and self.model.config.adapter_dim:
             # So that the adapted levels answer as the base does until they are trained.
             self.model.copy_mask_embedder()
+        written: dict[str, float] = {}
+        state = self._whole(self.model.state_dict())
         if self.ranks.rank == 0:
-            self.folder.write_weights(self.model)
-        self._tell("stage")
+            if self.quantized is None:
+                self.folder.write_weights(self.model, state)
+            else:
+                written = self.quantized.write(self.model)
+                self.folder.log({"stage": self.current.name, "step": self.step, **written})
+        self._tell("stage", written)
         self.stage, self.step, self.sums = self.stage + 1, 0, {}
         self._save()
         if self.stage < len(self.config.stages):
             if self._sizes(self.current) != self.model.config:
-                weights, before = self.model.state_dict(), self.objective
+                state = self._whole(self.model.state_dict(), everywhere=True)
+                heads = self._whole(self.objective.heads.state_dict(), everywhere=True)
+                projector = self._whole(self.objective.projector.state_dict(), everywhere=True)
                 self.model, self.objective = self._build(self.current)
-                self.model.load_state_dict(weights)
-                self.objective.heads, self.objective.projector = before.heads, before.projector
+                self.model.load_state_dict(state)
+                self.objective.heads.load_state_dict(heads)
+                self.objective.projector.load_state_dict(projector)
                 self.held_out = []
             self._open_stage(None)
 
@@ -272,11 +327,17 @@ class _Run:
         torch.manual_seed(drawn * self.ranks.size + self.ranks.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = stages.learning_rate(stage, step) * group.get("lr_scale", 1.0)
-        loss, terms = self.objective.loss(batch, stage)
+        if self.quantized is not None:
+            self.quantized.round(self.model, self.stage > 0 or step >= self.config.qat.delay)
+        loss, terms = self._inside(lambda: self.objective.loss(batch, stage))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.ranks.average_gradients(self.parameters.values())
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        learned = self.parameters.values()
+        if self.sharded is not None:  # the backward pass has averaged them
+            norm = clip_gradients(learned, self.config.clip)
+        else:
+            self.ranks.average_gradients(learned)
+            norm = torch.nn.utils.clip_grad_norm_(learned, self.config.clip)
         names = ("loss", "grad_norm", *terms)
         values = torch.stack(
             [loss.detach(), norm.detach(), *terms.values()]
@@ -285,9 +346,10 @@ class _Run:
             shown = ", ".join(
                 f"{n} {v:.3g}" for n, v in zip(names, values, strict=True) if not math.isfinite(v)
             )
+            number = step * self.ranks.size + self.ranks.rank
             raise TrainingError(
-                f"stage {stage.name!r}, step {step}: {shown}; lower lr or clip, the last checkpoint in "
-                f"{self.folder.path} is whole"
+                f"stage {stage.name!r}, step {step} (batch {number} of seed {self.config.seed}): {shown}; "
+                f"lower lr or clip, the last checkpoint in {self.folder.path} is whole"
             )
         self.optimizer.step()
         self.average.update(self.model)
@@ -309,9 +371,14 @@ class _Run:
     def _validate(self) -> None:
         began = time.perf_counter()
         self.average.swap(self.model)
-        figures = self.objective.validate(self.held_out, self.current)
+        if self.quantized is not None:
+            # After the swap, which exchanges the fake-quantizers' switches too.
+            self.quantized.round(self.model, True)
+        figures = self._inside(lambda: self.objective.validate(self.held_out, self.current))
         self.average.swap(self.model)
         stages.freeze(self.model, self.current)
+        if self.ranks.rank:
+            return
         seconds = round(time.perf_counter() - began, 2)
         self.folder.log(
             {"stage": self.current.name, "step": self.step, "validation": figures, "seconds": seconds}
@@ -320,20 +387,29 @@ class _Run:
 
     def _save(self) -> None:
         """Writes the state; at the start of a stage without what its opening makes anew."""
-        if self.ranks.rank:
-            return
-        self.folder.save(
-            Checkpoint(
-                stage=self.stage,
-                step=self.step,
-                model=self.model.state_dict(),
-                heads=self.objective.heads.state_dict(),
-                projector=self.objective.projector.state_dict(),
-                average=self.average.state() if self.step else {},
-                optimizer=self.optimizer.state_dict() if self.step else {},
-                sums=self.sums,
-            )
+        checkpoint = Checkpoint(
+            stage=self.stage,
+            step=self.step,
+            model=self._whole(self.model.state_dict()),
+            heads=self._whole(self.objective.heads.state_dict()),
+            projector=self._whole(self.objective.projector.state_dict()),
+            average=self._whole(self.average.state()) if self.step else {},
+            optimizer=self._whole(self.optimizer.state_dict()) if self.step else {},
+            sums=self.sums,
         )
+        if self.ranks.rank == 0:
+            self.folder.save(checkpoint)
+
+    def _inside(self, work: Callable[[], T]) -> T:
+        """Does what uses the model's layers, where all of its parameters are to be had."""
+        return work() if self.sharded is None else self.sharded(work)
+
+    def _whole(self, state: S, *, everywhere: bool = False) -> S:
+        """The state with whole tensors, on rank 0 or on every one; all ranks must come here."""
+        if self.sharded is None:
+            return state
+        whole: S = gathered(state, keep=everywhere or self.ranks.rank == 0)
+        return whole
 
     def _tell(
         self,

@@ -1,16 +1,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sam3i_edge
+from sam3i_edge.bundle import Bundle
 from sam3i_edge.cli import train as verb
 from sam3i_edge.cli.app import main
+from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes.ort import usable_cores
 from sam3i_edge.train import trainer
-from sam3i_edge.train.config import preset
+from sam3i_edge.train.config import TrainConfig, fine_tuning, preset
 from sam3i_edge.train.trainer import Progress
 
 
@@ -118,3 +122,83 @@ def test_without_torch_the_message_says_what_to_install(tmp_path, arguments):
     assert done.returncode == 1
     verb = arguments[0]
     assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: pip install 'sam3i-edge[{verb}]'\n"
+
+
+def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):
+    out = tmp_path / "run"
+    arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(scenes), "--out", str(out)]
+    assert main([*arguments, "--stage", "1", "--steps", "2", "-d", "cpu", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"out": str(out), "finished": True}
+    assert "1 2/2 step loss" in shown.err
+    kept = TrainConfig.read(out / "config.json")
+    assert [(stage.name, stage.steps, stage.renew) for stage in kept.stages] == [("1", 2, False)]
+    assert (kept.start, kept.data) == (str(float_bundle.root / "weights"), str(scenes))
+    changed = {
+        path.stem: path.read_bytes() != (out / "weights" / path.name).read_bytes()
+        for path in (float_bundle.root / "weights").glob("*.safetensors")
+    }
+    # Adapters of level simple alone, and nothing that the bundle holds is touched.
+    assert changed == {"base": False, "simple": True, "complex": False}
+    assert (out / "tokenizer.json").read_bytes() == (float_bundle.root / "tokenizer.json").read_bytes()
+    Bundle.open(float_bundle.root)
+
+
+def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, capsys):
+    out = tmp_path / "run"
+    arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(scenes), "--out", str(out)]
+    assert main([*arguments, "--qat", "int8", "--steps", "2", "-d", "cpu"]) == 0
+    shown = capsys.readouterr()
+    assert f"{out}: finished" in shown.out
+    for stage in ("base", "3"):
+        assert f"{stage} 2/2 stage changed_integers" in shown.err
+    spec = QuantSpec.load(out / "quant" / "int8.safetensors")
+    assert spec.recipe == "int8"
+    assert spec.notes["calibration"]["images"] == 12
+    assert main([*arguments, "--qat", "int4", "--steps", "2"]) == 1
+    assert "holds a run of another config (qat.recipe: 'int8' against 'int4'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name what to train: a preset or JSON file, or --bundle to go on from"),
+        (["sam3i-nano", "--bundle", "BUNDLE"], "name what to train"),
+        (["sam3i-nano", "--stage", "1"], "--data, --stage, --qat and --steps go with --bundle"),
+        (["sam3i-nano", "--qat", "int8"], "--data, --stage, --qat and --steps go with --bundle"),
+        (["sam3i-nano", "--steps", "5"], "--data, --stage, --qat and --steps go with --bundle"),
+        (["sam3i-nano", "--data", "data"], "--data, --stage, --qat and --steps go with --bundle"),
+        (["--bundle", "BUNDLE", "--qat", "int8", "--stage", "1"], "--qat has stages of its own"),
+        (["--bundle", "BUNDLE", "--qat", "int3"], "unknown recipe 'int3'; choose from int8, int8w, int4"),
+        (["--bundle", "BUNDLE", "--stage", "4"], "unknown stage '4'; choose from base, 1, 2, 3"),
+        (["--bundle", "BUNDLE", "--steps", "0"], "steps"),
+        (["--bundle", "BUNDLE", "--tokenizer", "x.json"], "--tokenizer goes with a config"),
+        (["--bundle", "nowhere/at-all-here/no"], "nowhere/at-all-here/no"),
+    ],
+)
+def test_wrong_combinations_leave_with_2(tmp_path, asked, float_bundle, capsys, arguments, message):
+    arguments = [str(float_bundle.root) if word == "BUNDLE" else word for word in arguments]
+    assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert asked == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bundle_without_float_weights_is_refused(tmp_path, asked, tiny_bundle, capsys):
+    assert main(["train", "--bundle", str(tiny_bundle.root), "--out", str(tmp_path / "run")]) == 2
+    assert "holds no float weights to go on from" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_a_run_keeps_the_tokenizer_of_its_bundle(tmp_path, asked, float_bundle, capsys):
+    arguments = ["train", "--bundle", str(float_bundle.root), "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert asked[0]["config"] == replace(fine_tuning(["3"], asked[0]["config"].start), threads=usable_cores())
+    assert main(arguments) == 0
+    other = b'{"another": "tokenizer"}'
+    (tmp_path / "tokenizer.json").write_bytes(other)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "a run keeps its tokenizer" in capsys.readouterr().err
+    assert (tmp_path / "tokenizer.json").read_bytes() == other
+    assert len(asked) == 2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +32,12 @@ def test_round_trip_leaves_no_temporary_file(tmp_path, tiny_run):
     folder = RunFolder(tmp_path / "run")
     assert folder.begin(tiny_run, resume=True) is None
     folder.save(checkpoint())
+    folder.release()
     found = RunFolder(tmp_path / "run").begin(tiny_run, resume=True)
     assert found is not None
     assert (found.stage, found.step, found.sums) == (0, 3, {"loss": 1.5, "count": 1.0, "seconds": 0.5})
     assert torch.equal(found.model["a"], torch.arange(3.0))
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "last.pt"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [".lock", "config.json", "last.pt"]
 
 
 def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, tiny_run, monkeypatch):
@@ -50,7 +53,7 @@ def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, tiny_run, monkeypatc
     with pytest.raises(OSError, match="No space"):
         folder.save(checkpoint(step=4))
     assert folder.load().step == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "last.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "last.pt"]
 
 
 def test_another_config_is_refused_by_field(tmp_path, tiny_run):
@@ -59,6 +62,33 @@ def test_another_config_is_refused_by_field(tmp_path, tiny_run):
         RunFolder(tmp_path).begin(replace(tiny_run, seed=5), resume=True)
     with pytest.raises(TrainingError, match="already holds a run"):
         RunFolder(tmp_path).begin(tiny_run, resume=False)
+
+
+def test_one_run_at_a_time(tmp_path, tiny_run):
+    """In this process, in another one, and after either is over."""
+    folder = RunFolder(tmp_path)
+    folder.begin(tiny_run, resume=True)
+    folder.begin(tiny_run, resume=True)  # the same run may begin anew
+    refusal = r"another process trains in .*: wait for it, or choose another folder"
+    with pytest.raises(TrainingError, match=refusal):
+        RunFolder(tmp_path).begin(tiny_run, resume=True)
+    script = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'wb')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / ".lock")]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 1
+    folder.release()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(TrainingError, match=refusal):
+            RunFolder(tmp_path).begin(tiny_run, resume=True)
+        other.kill()
+        other.wait()
+        RunFolder(tmp_path).begin(tiny_run, resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut"])

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 
 from sam3i_edge.errors import TrainingError
-from sam3i_edge.train.config import NANO, PRESETS, TrainConfig, preset
+from sam3i_edge.train.config import (
+    NANO,
+    PRESETS,
+    QatConfig,
+    TrainConfig,
+    fine_tuning,
+    preset,
+    quantization_aware,
+)
 from sam3i_edge.train.losses import SAM3_LOSSES
 
 
@@ -81,6 +89,72 @@ def change(path, value):
 def test_errors_name_the_field(path, value, message):
     with pytest.raises(TrainingError, match=message):
         TrainConfig.from_json(change(path, value))
+
+
+STAGE_3 = replace(NANO.stages[-1], renew=False)
+QAT = replace(
+    NANO, stages=(STAGE_3,), start="weights", losses=replace(NANO.losses, attributes=0.0),
+    qat=QatConfig(recipe="int8"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config", [QAT, quantization_aware("int4", "x"), fine_tuning(["1", "base"], "x", "y")]
+)
+def test_further_training_goes_through_json_too(config):
+    assert TrainConfig.from_json(plain(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": "int3"}, "qat.recipe must be one of '', 'int8', 'int8w', 'int4', got \"int3\""),
+        ({"delay": -1}, "qat: delay must be at least 0, got -1"),
+        ({"calibration_pairs": 0}, "qat: calibration_pairs must be above 0, got 0"),
+        ({"supervision": -0.5}, "qat: supervision must be at least 0, got -0.5"),
+        ({"teacher": {"masks": -1}}, "qat.teacher: masks must be at least 0, got -1"),
+        ({"teacher": {"mask": 1}}, "unknown field 'qat.teacher.mask'"),
+    ],
+)
+def test_errors_of_quantization_name_the_field(change, message):
+    values = plain(QAT)
+    values["qat"] |= change
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "", "stages": NANO.stages[:2]}, "goes on from trained weights: set start"),
+        (
+            {"stages": (replace(STAGE_3, renew=True),)},
+            "stage '3': quantization-aware training keeps the model's",
+        ),
+        ({"stages": (replace(STAGE_3, image_size=160),)}, "set image_size 0 and renew false"),
+        ({"stages": NANO.stages[:1], "losses": NANO.losses}, "has no stage 'image'"),
+        (
+            {"model": "", "start": "", "qat": QatConfig(), "stages": NANO.stages[1:2]},
+            "model is empty: name a preset",
+        ),
+    ],
+)
+def test_quantization_needs_a_trained_model_as_it_is(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(QAT, **change)
+
+
+def test_fine_tuning_trains_adapters_alone_unless_the_base_is_asked_for():
+    plan = fine_tuning(["3", "1"], "weights", "data")
+    assert [(stage.name, stage.trainable) for stage in plan.stages] == [
+        ("1", ("simple",)),
+        ("3", ("simple", "bridge", "complex")),
+    ]
+    assert all(stage.route == "adapted" and not stage.renew for stage in plan.stages)
+    assert not plan.qat.recipe
+    assert fine_tuning(["base"], "weights").stages[0].trainable == ("base",)
+    with pytest.raises(ValueError, match="unknown stage 'detail'; choose from base, 1, 2, 3"):
+        fine_tuning(["detail"], "weights")
 
 
 def test_a_missing_field_is_named():

@@ -72,7 +72,13 @@ def test_a_run_tells_and_writes_what_it_did(whole, tiny_run):
     out, stages, told = whole
     assert [t for t in told if t[0] == "stage"] == [("stage", s.name, 4) for s in tiny_run.stages]
     assert told[-1] == ("finished", "3", 4)
-    assert sorted(p.name for p in out.iterdir()) == ["config.json", "last.pt", "metrics.jsonl", "weights"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        ".lock",
+        "config.json",
+        "last.pt",
+        "metrics.jsonl",
+        "weights",
+    ]
     rows = metrics(out)
     assert [(r["stage"], r["step"]) for r in rows if "loss" in r] == [
         (s.name, n) for s in tiny_run.stages for n in (2, 4)
@@ -224,10 +230,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
     folder.save(spoiled)
     kept = (tmp_path / "last.pt").read_bytes()
     with pytest.raises(
-        TrainingError, match=r"stage 'base', step 0: loss nan.*last checkpoint in .* is whole"
+        TrainingError,
+        match=r"stage 'base', step 0 \(batch 0 of seed 0\): .*loss nan.*last checkpoint in .* is whole",
     ):
         run_training(config, tmp_path, encode, device="cpu")
     assert (tmp_path / "last.pt").read_bytes() == kept
+
+
+def test_a_run_that_failed_frees_its_folder(tmp_path, tiny_run, encode):
+    with pytest.raises(Killed) as kept:  # with its frames, as a notebook keeps them
+        run_training(tiny_run, tmp_path, encode, device="cpu", progress=Watch(("step", "image", 2), die))
+    watch = Watch()
+    run_training(tiny_run, tmp_path, encode, device="cpu", progress=watch, max_minutes=0)
+    assert watch.told[-1][0] == "paused"
+    assert kept.traceback
 
 
 def test_learning_lowers_the_loss(tmp_path, tiny_run, encode):

@@ -1,0 +1,79 @@
+"""What a quantization-aware run adds to training: its start, its teacher, and what it writes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from sam3i_edge.data.dataset import Encode
+from sam3i_edge.export.parity import model_pairs
+from sam3i_edge.manifest import Preprocessing
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.quantize.data import recorded_pairs
+from sam3i_edge.quantize.ptq import Prepared
+from sam3i_edge.quantize.qat import changed_share, enable, insert_trained_layers, to_spec
+from sam3i_edge.quantize.recipes import RECIPES
+from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.train.checkpoint import load_weights
+from sam3i_edge.train.config import TrainConfig
+from sam3i_edge.train.distillation import Distillation
+
+_CALIBRATION_SEED = 1  # of drawn pairs; the agreement gate's are of seed 0
+
+
+class QuantizedRun:
+    """The quantization of a run.
+
+    Args:
+        config: with a recipe.
+        sizes: of the model.
+        encode: text to token ids int64 [32].
+        folder: of the run; `quant/` in it holds what post-training quantization gave and what training gave.
+    """
+
+    def __init__(self, config: TrainConfig, sizes: ModelConfig, encode: Encode, folder: Path) -> None:
+        self.config, self.sizes, self.encode = config, sizes, encode
+        self.ptq_path = folder / "quant" / "ptq.safetensors"
+        self.path = folder / "quant" / f"{config.qat.recipe}.safetensors"
+
+    def teacher(self) -> Distillation:
+        """The float model that the run starts from."""
+        model = SAM3I(self.sizes)
+        load_weights(model, Path(self.config.start))
+        return Distillation(model, self.config.qat.teacher)
+
+    def start(self) -> SAM3I:
+        """Quantizes the start after training, writes that, and gives the model to train."""
+        model = SAM3I(self.sizes)
+        load_weights(model, Path(self.config.start))
+        data = self.config.data
+        wanted = self.config.qat.calibration_pairs
+        pairs = (
+            recorded_pairs(Path(data), wanted)
+            if data
+            else model_pairs(wanted, self.sizes, seed=_CALIBRATION_SEED)
+        )
+        preprocessing = Preprocessing(image_size=self.sizes.image_size)
+        recipe = RECIPES[self.config.qat.recipe]
+        prepared = Prepared(copy.deepcopy(model).eval(), recipe, pairs, self.encode, preprocessing)
+        spec = prepared.quantize()
+        self.ptq_path.parent.mkdir(parents=True, exist_ok=True)
+        spec.save(self.ptq_path)
+        return insert_trained_layers(prepared.model.requires_grad_(True), spec)
+
+    def structure(self) -> SAM3I:
+        """The model to train with the scales of an earlier `start`; its weights come from a checkpoint."""
+        return insert_trained_layers(SAM3I(self.sizes), QuantSpec.load(self.ptq_path))
+
+    def round(self, model: SAM3I, on: bool) -> None:
+        """Turns rounding on or off."""
+        enable(model, on)
+
+    def write(self, model: SAM3I) -> dict[str, float]:
+        """Writes the quantized model, and tells the share of integers that training changed."""
+        ptq = QuantSpec.load(self.ptq_path)
+        spec = to_spec(model, ptq.recipe, {**ptq.notes, "trained": True})
+        share = changed_share(ptq, spec)
+        spec.save(self.path)
+        return {"changed_integers": share}
