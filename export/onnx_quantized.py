@@ -159,7 +159,7 @@ def _to_nibbles(
         ]
         attributes = {"K": columns, "N": rows, "bits": 4, "block_size": layer.group}
         node = ir.node(
-            "MatMulNBits", inputs, attributes=attributes, domain="com.microsoft", name=f"{name}.product"
+            "MatMulNBits", inputs, attributes=attributes, domain="com.microsoft", name=product.name
         )
         old = product.outputs[0]
         node.outputs[0].type, node.outputs[0].shape = old.type, old.shape

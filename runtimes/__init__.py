@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from sam3i_edge.errors import RuntimeUnavailable
 
 Array = NDArray[np.generic]
+
+# Called with a sentence for people and the share that is done, 0 to 1.
+Progress = Callable[[str, float], None]
 
 
 class Runtime(Protocol):
@@ -32,16 +35,27 @@ class Runtime(Protocol):
 
 
 # name -> (module with `open(artifact, device, threads, low_memory=...) -> Runtime` and `probe(device)`, the
-# package it needs)
+# package it needs). A module that builds engines also has `prepare(artifact, device, precision, progress)`,
+# and its `open` takes `precision`.
 _RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("sam3i_edge.runtimes.ort", "onnxruntime"),
+    "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
+    "eager": ("sam3i_edge.runtimes.eager", "'sam3i-edge[train]'"),
+    "tensorrt": ("sam3i_edge.runtimes.trt", "tensorrt"),
+    "coreml": ("sam3i_edge.runtimes.mlpackage", "coremltools"),
 }
 
 RUNTIMES = tuple(_RUNTIMES)
 
 
 def open_runtime(
-    runtime: str, artifact: Path, device: str, *, threads: int | None = None, low_memory: bool = False
+    runtime: str,
+    artifact: Path,
+    device: str,
+    *,
+    threads: int | None = None,
+    low_memory: bool = False,
+    precision: str | None = None,
 ) -> Runtime:
     """Opens one graph, importing only the framework it needs.
 
@@ -51,6 +65,8 @@ def open_runtime(
         device: the device to run on, by the name that the runtime's module knows: "cpu".
         threads: threads for one operator, or None for one for each core this process may use.
         low_memory: keep weights in the file where that is slower but smaller.
+        precision: "fp32" or "fp16", for a device whose engines are built from the graph; None everywhere
+            else, where the graph itself fixes it.
 
     Raises:
         RuntimeUnavailable: `runtime` is unknown, its package is not installed, or it refuses `device`.
@@ -59,8 +75,32 @@ def open_runtime(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory)
+    built = {} if precision is None else {"precision": precision}
+    opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory, **built)
     return opened
+
+
+def prepare(
+    runtime: str, artifact: Path, device: str, *, precision: str | None, progress: Progress | None = None
+) -> None:
+    """Does what a graph needs once before it can be opened: builds and keeps its engine.
+
+    A runtime that opens graphs as they are does nothing. An engine that was built before is kept.
+
+    Args:
+        runtime: one of `RUNTIMES`.
+        artifact: the graph's file.
+        device: as in `open_runtime`.
+        precision: as in `open_runtime`.
+        progress: called while it builds.
+
+    Raises:
+        RuntimeUnavailable: as `open_runtime`, or the build failed.
+        ArtifactError: the file is missing or is no graph that the runtime reads.
+    """
+    build = getattr(_module(runtime), "prepare", None)
+    if build is not None and precision is not None:
+        build(artifact, device, precision, progress)
 
 
 def probe(runtime: str, device: str) -> None:

@@ -182,7 +182,7 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
     monkeypatch.setattr(quantized_bundle, "_LOSS_PAIRS", 3)
     monkeypatch.setattr(quantized_bundle, "_LIMIT_PAIRS", 6)
     monkeypatch.setitem(LIMITS, "int8", ANY)
-    quantize_bundle(float_bundle, tmp_path / "out", INT8, calibration=calibration, sensitivity=True)
+    quantize_bundle(float_bundle, tmp_path / "out", INT8, calibration=calibration, sensitivity=True, pairs=6)
     spec, report, options = written[0]
     assert report["loss"].keys() == spec.layers.keys()
     assert report["kept_float"] == []
@@ -194,6 +194,7 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
         return order[:2]
 
     monkeypatch.setattr(quantized_bundle.Trials, "fewest_float", fewest)
+    monkeypatch.setattr(quantized_bundle.Trials, "passes", lambda *_: False)  # all integers do not do
     told = []
     quantize_bundle(
         float_bundle,
@@ -201,6 +202,7 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
         INT8,
         calibration=calibration,
         keep_float=[LAYER],
+        pairs=6,
         progress=told.append,
     )
     spec, second, _ = written[1]

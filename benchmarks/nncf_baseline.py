@@ -1,0 +1,143 @@
+"""NNCF's post-training int8 beside ours: `python benchmarks/nncf_baseline.py [BUNDLE] [SUBSET]`.
+
+Quantizes the fp32 graphs of a bundle with `nncf.quantize`, calibrated on drawn pairs of seed 1, compares them
+with the float model on the gate's pairs of seed 0, and times every OpenVINO variant of the bundle and NNCF's
+in turns in one run. BUNDLE has onnx-fp32 and any openvino-* variants; it is the bundled model by default.
+SUBSET is the number of calibration pairs, 320 by default.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ["NNCF_CI"] = "1"  # no telemetry
+
+import nncf
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from sam3i_edge import machine
+from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.export.bundle import read_config
+from sam3i_edge.export.openvino_ir import write_ir
+from sam3i_edge.export.parity import Pair, compare, model_pairs
+from sam3i_edge.export.staged import FileGraphs
+from sam3i_edge.export.variant import Gate
+from sam3i_edge.levels import LEVELS
+from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.prompt import join_prompt
+from sam3i_edge.runtimes import open_runtime
+
+_PAIRS = 240  # of the gate
+_ROUNDS, _WARM_UP = 40, 5
+
+Inputs = dict[str, NDArray[Any]]
+
+
+def inputs_of(bundle: Bundle, pairs: list[Pair]) -> dict[str, list[Inputs]]:
+    """What the fp32 graphs are given for these pairs: graph -> inputs of each run."""
+    graphs = bundle.graphs("onnx-fp32")
+    spec, tokenizer = bundle.manifest.preprocessing, bundle.tokenizer()
+    opened = {name: open_runtime("onnxruntime", path, "cpu") for name, path in graphs.items()}
+    made: dict[str, list[Inputs]] = {name: [] for name in graphs}
+    features: Inputs = {}
+    shown: NDArray[np.uint8] | None = None
+    for pair in pairs:
+        if pair.image is not shown:
+            shown = pair.image
+            image = {"pixel_values": to_pixel_values(shown, spec.image_size, spec.mean, spec.std)}
+            made["image_encoder"].append(image)
+            features = opened["image_encoder"].run(image)
+        ids = tokenizer.encode(pair.text).ids[None]
+        text = f"text_encoder.{pair.level}"
+        made[text].append({"input_ids": ids})
+        features_of_text = opened[text].run({"input_ids": ids})["text_features"]
+        prompt = join_prompt(features_of_text, ids != 0, features["cls_token"], boxes=0)
+        maps = {name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")}
+        level = np.array([LEVELS.index(pair.level)], np.int64)
+        made["detector"].append({**maps, **prompt, "level": level})
+    return made
+
+
+def quantize(bundle: Bundle, folder: Path, calibration: Mapping[str, list[Inputs]]) -> dict[str, Path]:
+    """Writes every graph as NNCF quantizes it: W8A8, its settings for transformers."""
+    paths = {}
+    for graph, source in bundle.graphs("onnx-fp32").items():
+        plain, paths[graph] = folder / f"{graph}.fp32.xml", folder / f"{graph}.xml"
+        write_ir(source, plain, "fp32")
+        model = nncf.quantize(
+            openvino.Core().read_model(plain),
+            nncf.Dataset(calibration[graph]),
+            subset_size=len(calibration[graph]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+        )
+        openvino.save_model(model, paths[graph], compress_to_fp16=False)
+    return paths
+
+
+def times(candidates: Mapping[str, tuple[str, Mapping[str, Path]]], runs: Mapping[str, list[Inputs]]) -> None:
+    """Prints medians of all candidates, taken in turns: runtime and graphs by name."""
+    graphs = ("image_encoder", "text_encoder.simple", "detector")
+    opened = {
+        name: {graph: open_runtime(runtime, paths[graph], "cpu") for graph in graphs}
+        for name, (runtime, paths) in candidates.items()
+    }
+    spent: dict[tuple[str, str], list[float]] = {(name, graph): [] for name in opened for graph in graphs}
+    for number in range(_ROUNDS + _WARM_UP):
+        for graph in graphs:
+            inputs = runs[graph][number % len(runs[graph])]
+            for name in opened:
+                start = time.perf_counter()
+                opened[name][graph].run(inputs)
+                spent[name, graph].append(1e3 * (time.perf_counter() - start))
+    first = next(iter(opened))
+    print(f"{'':24}" + "".join(f"{graph:>22}" for graph in graphs) + f"{'x ' + first:>22}")
+    whole = dict.fromkeys(opened, 0.0)
+    for name in opened:
+        medians = [float(np.median(spent[name, graph][_WARM_UP:])) for graph in graphs]
+        whole[name] = sum(medians)
+        print(
+            f"{name:24}"
+            + "".join(f"{ms:19.2f} ms" for ms in medians)
+            + f"{whole[first] / whole[name]:22.2f}",
+            flush=True,
+        )
+
+
+def main(model: str, subset: int) -> None:
+    bundle = Bundle.open(find_bundle(model))
+    manifest, weights = bundle.manifest, bundle.root / "weights"
+    config = read_config(weights)
+    calibration = inputs_of(bundle, model_pairs(subset, config, seed=1))
+    versions = f"openvino {openvino.__version__}, nncf {nncf.__version__}"
+    print(f"{machine.inspect().processor}, {versions}, {date.today()}")
+    print(f"load of the machine before: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
+    candidates: dict[str, tuple[str, Mapping[str, Path]]] = {
+        "onnx-fp32": ("onnxruntime", bundle.graphs("onnx-fp32"))
+    }
+    for name, variant in manifest.variants.items():
+        if variant.runtime == "openvino" or name == "onnx-int8":
+            candidates[name] = (variant.runtime, bundle.graphs(name))
+    with TemporaryDirectory() as folder:
+        candidates["nncf-int8"] = ("openvino", quantize(bundle, Path(folder), calibration))
+        size = sum(path.stat().st_size for path in Path(folder).iterdir() if ".fp32." not in path.name)
+        times(candidates, calibration)
+        gate = Gate(
+            weights, config, bundle.tokenizer(), manifest.preprocessing, manifest.thresholds.score, 0,
+            model_pairs(_PAIRS, config), False, lambda _: None,
+        )  # fmt: skip
+        asked = gate.ask(FileGraphs(candidates["nncf-int8"][1], "openvino"), "nncf")
+        print(f"nncf-int8, {size / 1e6:.2f} MB: {compare(gate.reference(), asked)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "sam3i-nano", int(sys.argv[2]) if len(sys.argv) > 2 else 320)
