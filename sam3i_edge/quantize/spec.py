@@ -183,7 +183,8 @@ def _check(name: str, layer: Layer, tensors: Mapping[str, torch.Tensor]) -> None
     scales = torch.cat(
         [scale.flatten(), torch.tensor([s for s in (layer.input_scale, layer.output_scale) if s is not None])]
     )
-    if not torch.equal(scales, scales.half().float()) or bool((scales < SMALLEST).any()):
+    exact = torch.equal(scales, scales.half().float()) and bool(torch.isfinite(scales).all())
+    if not exact or bool((scales < SMALLEST).any()):
         raise ArtifactError(f"layer {name} has a scale that float16 does not hold exactly, or below 2^-14")
     if bias is not None and layer.input_scale is not None:
         most = float((bias.abs() / (scale * layer.input_scale)).max())

@@ -1,0 +1,162 @@
+"""Quantizes a model of official size with random weights to int8, and measures it beside float32.
+
+    python scripts/full_size_int8.py FOLDER --resolution 336 [--queries 5]
+
+FOLDER gets the float weights (4.6 GB), the quantized model, its ONNX graphs, the float image encoder and
+`full-size-int8-336.json`. Each step runs in a process of its own, whose peak memory is recorded. Nothing here
+is trained: sizes, memory and latency mean something, masks do not, so outputs are compared by relative error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PAIRS = 8  # the fewest images that calibration takes
+
+
+def make_weights(folder: Path, resolution: int) -> None:
+    """Writes random weights as torch initialises them."""
+    import torch
+
+    from sam3i_edge.model.config import PRESETS
+    from sam3i_edge.model.sam3i import SAM3I
+    from sam3i_edge.train.checkpoint import save_weights
+
+    torch.manual_seed(0)
+    save_weights(SAM3I(replace(PRESETS["sam3i"], image_size=resolution)), folder)
+
+
+def quantize(weights: Path, out: Path) -> dict[str, float]:
+    """Post-training int8 of everything, calibrated on 8 drawn pictures; gives seconds."""
+    import torch
+
+    from sam3i_edge.export.bundle import load_model
+    from sam3i_edge.export.parity import drawn_pairs
+    from sam3i_edge.manifest import Preprocessing
+    from sam3i_edge.quantize.ptq import Prepared
+    from sam3i_edge.quantize.recipes import RECIPES
+
+    model = load_model(weights)
+    pairs = drawn_pairs(5 * PAIRS, seed=1)[::5]
+    generator = np.random.default_rng(0)
+
+    def encode(text: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        del text
+        return generator.integers(1, model.config.vocab_size, 32)
+
+    began = time.perf_counter()
+    preprocessing = Preprocessing(image_size=model.config.image_size)
+    with torch.no_grad():
+        prepared = Prepared(model, RECIPES["int8"], pairs, encode, preprocessing)
+        calibrated = time.perf_counter()
+        prepared.quantize().save(out)
+    return {"calibrate_s": calibrated - began, "quantize_s": time.perf_counter() - calibrated}
+
+
+def export(source: Path, weights: Path, folder: Path, graph: str) -> dict[str, Any]:
+    """One graph to ONNX; of a quantized one, its integers are read back and its kernels counted."""
+    from sam3i_edge.export.bundle import read_config
+    from sam3i_edge.export.kernel_census import census
+    from sam3i_edge.export.onnx_graph import export_graph
+    from sam3i_edge.export.variant import check_integers
+    from sam3i_edge.quantize.spec import QuantSpec
+
+    folder.mkdir(exist_ok=True)
+    export_graph(source, read_config(weights), folder, 0, graph, {}, False)
+    path = folder / f"{graph}.onnx"
+    if source.is_dir():
+        return {}
+    spec = QuantSpec.load(source, graph)
+    used = {n: layer for n, layer in spec.layers.items() if graph != "image_encoder" or "boxes" not in n}
+    equal = check_integers(QuantSpec(spec.recipe, used, spec.tensors), {graph: path})
+    counted = census(path)
+    return {"equal_layers": equal, "integer_share": counted.share, "kernels": counted.kernels}
+
+
+def compare(folder: Path, resolution: int, queries: int) -> dict[str, Any]:
+    """Latency of both image encoders, in turn, and the relative error of their outputs."""
+    import onnxruntime
+
+    from sam3i_edge.runtimes import open_runtime
+
+    paths = {name: folder / name / "image_encoder.onnx" for name in ("fp32", "int8")}
+    opened = {name: open_runtime("onnxruntime", path, "cpu", threads=2) for name, path in paths.items()}
+    rng = np.random.default_rng(0)
+    samples: dict[str, list[float]] = {name: [] for name in opened}
+    outputs = {}
+    for number in range(queries + 1):
+        values = rng.uniform(-1, 1, (1, 3, resolution, resolution)).astype(np.float32)
+        for name, runtime in opened.items():
+            began = time.perf_counter()
+            outputs[name] = runtime.run({"pixel_values": values})
+            if number:
+                samples[name].append(1e3 * (time.perf_counter() - began))
+    error = {
+        name: float(np.linalg.norm(value - outputs["fp32"][name]) / np.linalg.norm(outputs["fp32"][name]))
+        for name, value in outputs["int8"].items()
+    }
+    median = {name: float(np.median(values)) for name, values in samples.items()}
+    return {
+        "median_ms": median,
+        "p90_ms": {name: float(np.quantile(values, 0.9)) for name, values in samples.items()},
+        "times_faster": median["fp32"] / median["int8"],
+        "relative_error": error,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def measured(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Any, int]:
+    """Calls it, and adds the peak memory of the process."""
+    from sam3i_edge.export.isolated import peak_memory
+
+    return function(*arguments), peak_memory()
+
+
+def main() -> None:
+    """Measures one resolution."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--resolution", type=int, default=336)
+    parser.add_argument("--queries", type=int, default=5)
+    given = parser.parse_args()
+    folder: Path = given.folder / str(given.resolution)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, spec = folder / "weights", folder / "int8.safetensors"
+    figures: dict[str, Any] = {"resolution": given.resolution, "peak_mib": {}}
+
+    def step(name: str, function: Callable[..., Any], *arguments: object) -> None:
+        began = time.perf_counter()
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            result, peak = pool.apply(measured, (function, arguments))
+        figures[name] = {**(result or {}), "seconds": time.perf_counter() - began}
+        figures["peak_mib"][name] = peak // 2**20
+        print(name, json.dumps(figures[name]), f"peak {peak // 2**20:,} MiB", flush=True)
+
+    if not weights.exists():
+        step("weights", make_weights, weights, given.resolution)
+    step("quantize", quantize, weights, spec)
+    for graph in ("image_encoder", "text_encoder.simple", "detector"):
+        step(f"int8 {graph}", export, spec, weights, folder / "int8", graph)
+    step("fp32 image_encoder", export, weights, weights, folder / "fp32", "image_encoder")
+    step("compare", compare, folder, given.resolution, given.queries)
+    figures["bytes"] = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    report = given.folder / f"full-size-int8-{given.resolution}.json"
+    report.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
