@@ -47,6 +47,7 @@ _ONE_OF = {
 }
 _READ_ONNX = (
     "onnxruntime",
+    "openvino",
     "tensorrt",
 )  # the others prove themselves by their own tiny graph, without a figure
 _RUNS = 20
