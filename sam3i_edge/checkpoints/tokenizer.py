@@ -17,7 +17,8 @@ from sam3i_edge.errors import ArtifactError
 from sam3i_edge.tokenizer import SPECIAL_TOKENS, parse_backend
 
 _MERGES = 49_152 - 256 - 2  # of the 262,144 lines in the official file
-_NAMES = (("<start_of_text>", "<end_of_text>"), ("<|startoftext|>", "<|endoftext|>"), SPECIAL_TOKENS[1:])
+_NAMES = (("<start_of_text>", "<end_of_text>"), ("<|startoftext|>", "<|endoftext|>"))
+_OWN = (SPECIAL_TOKENS[1], SPECIAL_TOKENS[2])
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -54,7 +55,7 @@ def write_tokenizer(source: Path, out: Path, vocab_size: int) -> tuple[int, int]
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is neither a merges file nor a tokenizer.json: {error}") from error
     backend = parse_backend(path, text) if text.lstrip()[:1] == "{" else _from_merges(path, text)
-    ids = _special_ids(backend, path)
+    ids = _special_ids(backend, path, _NAMES)
     size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
     if size > vocab_size:
         raise ArtifactError(f"{path} has {size:,} tokens, the model's table {vocab_size:,} rows")
@@ -92,15 +93,17 @@ def special_ids(path: Path) -> tuple[int, int]:
     Raises:
         ArtifactError: it has none of either, or is no tokenizer.
     """
-    return _special_ids(parse_backend(path, path.read_text(encoding="utf-8")), path)
+    return _special_ids(parse_backend(path, path.read_text(encoding="utf-8")), path, (*_NAMES, _OWN))
 
 
-def _special_ids(backend: tokenizers.Tokenizer, path: Path) -> tuple[int, int]:
-    for names in _NAMES:
+def _special_ids(
+    backend: tokenizers.Tokenizer, path: Path, known: tuple[tuple[str, str], ...]
+) -> tuple[int, int]:
+    for names in known:
         start, end = map(backend.token_to_id, names)
         if start is not None and end is not None:
             return start, end
-    wanted = " or ".join(" and ".join(names) for names in _NAMES)
+    wanted = " or ".join(" and ".join(names) for names in known)
     raise ArtifactError(f"{path} has no start and end token: want {wanted}")
 
 

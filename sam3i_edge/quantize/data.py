@@ -18,7 +18,7 @@ def recorded_pairs(folder: Path, most: int = 320, an_image: int = 6) -> list[Pai
     Args:
         folder: holds `annotations.json` and `images/`.
         most: pairs at most.
-        an_image: of one picture at most.
+        an_image: of one picture at most; fewer where `most` would not reach every picture.
 
     Raises:
         DataError: the annotation file is missing, breaks the layout, or has no instruction.
@@ -32,6 +32,7 @@ def recorded_pairs(folder: Path, most: int = 320, an_image: int = 6) -> list[Pai
             "complex": record.complex,
         }
         texts[record.file_name] += [(level, found[0]) for level, found in levels.items() if found]
+    an_image = max(1, min(an_image, -(-most // max(len(texts), 1))))
     pairs: list[Pair] = []
     for name, asked in texts.items():
         image = load_image(folder / IMAGES / name) if asked else None

@@ -109,8 +109,9 @@ class RunFolder:
         self.release()
         self._lock = (self.path / ".lock").open("wb")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Not flock, which a worker process inherits and keeps when this one was killed.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # by the system
             self.release()
             raise TrainingError(
                 f"another process trains in {self.path}: wait for it, or choose another folder"
