@@ -6,12 +6,13 @@ figures in the documentation come from such a file.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +21,20 @@ from pathlib import Path
 import pytest
 
 import sam3i_edge
+from sam3i_edge.benchmark import conditions, runner
+from sam3i_edge.benchmark.pareto import configurations, recommend
+from sam3i_edge.benchmark.plan import Plan, Planned, plan
+from sam3i_edge.benchmark.questions import read_data
+from sam3i_edge.benchmark.report import html
+from sam3i_edge.benchmark.runner import BUDGETS, Bench, all_ok
+from sam3i_edge.benchmark.schema import RESULTS, Results, Row, write_whole
+from sam3i_edge.benchmark.tables import ROWS, row_cells
+from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.data.annotations import IMAGES
+from sam3i_edge.errors import Sam3iError
 from sam3i_edge.evaluate.report import Timing
-from sam3i_edge.evaluate.tables import timings
+from sam3i_edge.evaluate.tables import Table, timings
+from sam3i_edge.levels import LEVELS, Level
 
 # Fewer say little about the slowest tenth.
 LEAST_QUERIES_SAVED = 64
@@ -64,6 +77,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--threads", type=int, default=2, help="threads of the runtime (2)")
     group.addoption("--queries", type=int, default=LEAST_QUERIES_SAVED, help="queries of each step (64)")
     group.addoption("--processes", type=int, default=20, help="fresh processes of each cold start (20)")
+    group.addoption("--precision", default="auto", help="rows of one precision (all that run here)")
+    group.addoption("--runtime", default="auto", help="rows of one runtime (all that run here)")
+    group.addoption("--budget", default="quick", choices=sorted(BUDGETS), help="of a row (quick)")
+    group.addoption("--data", type=Path, help="folder with annotations.json and images/ (drawn scenes)")
+    group.addoption("--out", type=Path, help="folder for results.json and report.html of the rows")
     group.addoption("--save-results", action="store_true", help="write benchmarks/results/<machine>.json")
 
 
@@ -79,6 +97,80 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--save-results wants at least {LEAST_QUERIES_SAVED} queries, got --queries {settings.queries}"
         )
     config.stash[_MEASUREMENTS] = Measurements(settings, load_before=_load())
+
+
+@dataclass
+class Rows:
+    """The rows measured so far; `plan` is what runs here."""
+
+    plan: Plan
+    results: Results
+    make_bench: Callable[[], Bench]
+    threads: int
+
+    @functools.cached_property
+    def bench(self) -> Bench:
+        """What measures, made with the scenes that it needs when the first row is."""
+        return self.make_bench()
+
+    def measure(self, planned: Planned, level: Level, row: Row) -> Row:
+        """Measures a row and keeps it."""
+        done = self.bench.row(planned, level, row)
+        self.add(rows=(*self.results.rows, done))
+        return done
+
+    def good(self) -> list[Planned]:
+        """The configurations that agree with the float model at every level measured."""
+        return [planned for planned in self.plan.rows if all_ok(planned, self.results.rows)]
+
+    def add(self, **found: object) -> None:
+        """Keeps further parts of the results."""
+        self.results = self.results.model_copy(update=found)
+
+
+_ROWS = pytest.StashKey[Rows]()
+_PLAN = pytest.StashKey[Plan]()
+
+
+def _plan(config: pytest.Config) -> Plan:
+    """What runs here, found out once."""
+    if _PLAN not in config.stash:
+        option = config.getoption
+        bundle = Bundle.open(find_bundle(option("--model")))
+        config.stash[_PLAN] = plan([bundle], option("--device"), option("--precision"), option("--runtime"))
+    return config.stash[_PLAN]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"planned", "level"} <= set(metafunc.fixturenames):
+        try:
+            rows = _plan(metafunc.config).rows
+        except (Sam3iError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from error
+        cases = [(planned, level) for planned in rows for level in LEVELS if level in planned.levels]
+        names = [f"{planned.name}/{level}" for planned, level in cases]
+        metafunc.parametrize(("planned", "level"), cases, ids=names)
+
+
+@pytest.fixture(scope="session")
+def rows(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
+    option = pytestconfig.getoption
+    here, threads = _plan(pytestconfig), option("--threads")
+    chosen = runner.settings(option("--budget"), threads, option("--data"))
+    budget, folder = BUDGETS[option("--budget")], option("--data")
+
+    def make() -> Bench:
+        if folder is not None:
+            data = runner.Data(read_data(folder), folder / IMAGES)
+        else:
+            data = runner.drawn(budget, tmp_path_factory.mktemp("scenes") / "drawn")
+        return Bench(here, chosen, budget, data, lambda _: None)
+
+    found = Rows(here, runner.blank(here, chosen), make, threads)
+    pytestconfig.stash[_ROWS] = found
+    yield found
+    if "bench" in vars(found):
+        found.bench.close()
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +193,8 @@ def child_environment() -> dict[str, str]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
+    if _ROWS in config.stash:
+        _show_rows(terminalreporter, config.stash[_ROWS], exitstatus == 0, config.getoption("--out"))
     taken = config.stash[_MEASUREMENTS]
     if not taken.steps:
         return
@@ -117,6 +211,28 @@ def pytest_terminal_summary(
             terminalreporter.write_line("not saved: a benchmark failed or was left out", red=True)
             return
         terminalreporter.write_line(f"saved {_save(found)}")
+
+
+def _show_rows(
+    terminalreporter: pytest.TerminalReporter, found: Rows, complete: bool, out: Path | None
+) -> None:
+    results = found.results.model_copy(update={"complete": complete, "finished": conditions.now()})
+    if results.rows:
+        cells = tuple(row_cells(row) for row in results.rows)
+        terminalreporter.section("rows")
+        terminalreporter.write_line(Table("runtime x precision x level", ROWS, cells, words=2).plain())
+        terminalreporter.write_line(recommend(configurations(results.rows)))
+    for one in results.peers:
+        ratio = one.speedup
+        terminalreporter.write_line(
+            f"{one.task}: {one.peer} {one.peer_ms:.1f} ms, {one.ours} {one.ours_ms:.1f} ms, "
+            f"{ratio.value:.2f} times faster ({ratio.low:.2f} to {ratio.high:.2f}); {one.agreement}"
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        results.write(out / RESULTS)
+        write_whole(out / "report.html", html(results))
+        terminalreporter.write_line(f"written to {out}")
 
 
 def _described(taken: Measurements) -> dict[str, dict[str, object]]:

@@ -14,11 +14,14 @@ from typing import Annotated, Any, cast
 import typer
 
 import sam3i_edge
+from sam3i_edge.cli.benchmark import benchmark
 from sam3i_edge.cli.convert import convert
 from sam3i_edge.cli.demo import demo
+from sam3i_edge.cli.doctor import doctor
 from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
 from sam3i_edge.cli.info import info
+from sam3i_edge.cli.quantize import quantize
 from sam3i_edge.cli.scenes import scenes
 from sam3i_edge.cli.segment import segment
 from sam3i_edge.cli.train import train
@@ -31,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (segment, info, demo, convert, export, train, evaluate, scenes):
+for _verb in (segment, info, demo, doctor, convert, export, quantize, train, evaluate, scenes, benchmark):
     app.command()(_verb)
 
 # Newer versions of Typer carry their own copy of Click: this base has no import path that both have.
