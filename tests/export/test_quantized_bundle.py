@@ -190,7 +190,8 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
     assert not options["isolate"]
 
     def fewest(trials, order, precision):
-        assert (order, precision) == (list(report["loss"]), "int8")
+        assert set(order) == spec.layers.keys() - {LAYER}
+        assert precision == "int8"
         return order[:2]
 
     monkeypatch.setattr(quantized_bundle.Trials, "fewest_float", fewest)

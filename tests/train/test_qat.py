@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import sam3i_edge
 from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.data.dataset import BatchShape, SceneBatches
 from sam3i_edge.errors import ExportError, TrainingError
@@ -217,15 +220,27 @@ def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, config, encode)
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, config, encode):
+    """The second in a process of its own: locks are a process's."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from sam3i_edge.train.config import TrainConfig\n"
+        "from sam3i_edge.train.trainer import run_training\n"
+        "out = Path(sys.argv[1])\n"
+        "run_training(TrainConfig.read(out / 'config.json'), out, None, device='cpu')\n"
+    )
+    refused = []
+
     def second():
-        with pytest.raises(
-            TrainingError, match=r"another process trains in .*: wait for it, or choose another"
-        ):
-            run_training(config, tmp_path, encode, device="cpu")
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        root = Path(next(iter(sam3i_edge.__path__))).parent
+        refused.append(subprocess.run(command, capture_output=True, text=True, cwd=root, check=False))
         raise Killed
 
     with pytest.raises(Killed):
         run_training(config, tmp_path, encode, device="cpu", progress=at(("step", "base", 2), second))
+    assert refused[0].returncode == 1
+    wanted = f"TrainingError: another process trains in {tmp_path}: wait for it, or choose another folder"
+    assert refused[0].stderr.splitlines()[-1].endswith(wanted)
 
 
 def test_the_other_recipes_train_too(tmp_path, config, encode, tiny_model):
