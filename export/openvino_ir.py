@@ -30,6 +30,7 @@ from sam3i_edge.export.variant import INTEGER_SHARE, Gate
 from sam3i_edge.manifest import Preprocessing, Variant
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes import BF16
 from sam3i_edge.runtimes.ov import PRECISION_KEY
 
 _CONVOLUTIONS = (
@@ -68,8 +69,9 @@ def write_variant(
         share = sum(integer for integer, _ in counts) / max(sum(total for _, total in counts), 1)
         figures["integer_share"] = share
         gate.tell(f"{share:.1%} of the multiply-adds in integer kernels")
-        if precision == "int8" and share < INTEGER_SHARE:
-            precision, name = "mixed", "openvino-mixed"
+        if precision in ("int8", f"int8{BF16}") and share < INTEGER_SHARE:
+            precision = precision.replace("int8", "mixed")
+            name = f"openvino-{precision}"
             place = place.rename(folder / name)
     gate.tell(f"comparing {name} with the float model")
     graphs = FileGraphs({graph: place / file for graph, file in files.items()}, "openvino")
@@ -104,7 +106,8 @@ def export_openvino(
         config: its sizes.
         folder: an existing folder.
         boxes: as in `graph_specs`.
-        precision: "fp16" rounds float weights to float16; all others keep them float32.
+        precision: "fp16" rounds float weights to float16; all others keep them float32. A graph whose name
+            of precision ends in "-bf16" is computed in bfloat16 where it is not in integers.
         image: gives the image encoder the input of `with_uint8_input`. Such a graph is for applications that
             call OpenVINO themselves: the runtimes of this package pass `pixel_values`.
         isolate: convert each graph in a process of its own, which gives its memory back.

@@ -58,6 +58,8 @@ LIMITS: dict[str, Limits] = {
     "int8": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0, share=_MOST),
     "int8w": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0, share=_MOST),
     "mixed": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0, share=_MOST),
+    "int8-bf16": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0, share=_MOST),
+    "mixed-bf16": Limits(same_count=0.98, mean_iou=0.98, min_iou=0.85, score=0.05, box_px=2.0, share=_MOST),
     "int4": Limits(same_count=0.95, mean_iou=0.95, min_iou=0.70, score=None, box_px=None),
 }
 

@@ -47,6 +47,9 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
 
 RUNTIMES = tuple(_RUNTIMES)
 
+# Ends the name of a precision whose floating point a CPU computes in bfloat16. OpenVINO alone has these.
+BF16 = "-bf16"
+
 
 def open_runtime(
     runtime: str,

@@ -1,8 +1,9 @@
 """OpenVINO: on CPUs, and on Intel's GPUs and NPUs.
 
 Left to itself OpenVINO changes numbers: it computes in bfloat16 on processors that have it, and quantizes
-activations to int8 in front of weight-only layers. Here the precision is pinned and the second is off; what
-the compiled graph really uses is read back from it, see `OpenVinoRuntime.settings`.
+activations to int8 in front of weight-only layers. Here the precision is pinned, to float32 on a CPU unless
+the graph was exported at a precision that names bfloat16, and the second is off; what the compiled graph
+really uses is read back from it, see `OpenVinoRuntime.settings`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from openvino.frontend import (
 )
 
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.runtimes import BF16
 from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
 
 # Where a graph says at which precision it was exported. One that says nothing is taken for fp32.
@@ -253,6 +255,13 @@ def _compile(
     # CPUs compute a float16 graph in float32, and the NPU knows nothing wider than float16.
     wide = kind == "CPU" or (kind != "NPU" and exported == "fp32")
     precision = "f32" if wide else "f16"
+    if exported.endswith(BF16):
+        precision = "bf16"
+        if "BF16" not in core.get_property(target, "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailable(
+                f"{exported} wants a processor with bfloat16 instructions, and openvino {_VERSION} finds "
+                f"none on {target}: ask for precision={exported.removesuffix(BF16)!r}"
+            )
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     if kind == "CPU":
         config["INFERENCE_NUM_THREADS"] = threads or _usable_cores()
