@@ -8,6 +8,7 @@ from sam3i_edge import Segmenter, devices, doctor, runtimes
 from sam3i_edge.bundle import Bundle
 from sam3i_edge.devices import DEVICES, UnknownDevice, check_device, choose
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.export.parity import LIMITS
 
 
 def test_auto_chooses_and_says_so(tiny_bundle):
@@ -69,14 +70,30 @@ def test_a_runtime_that_does_not_run_is_an_error_and_no_fallback(tiny_bundle, mo
         choose(tiny_bundle)
 
 
-def test_every_profile_is_whole():
-    assert set(DEVICES) == {"cpu", "cuda", "jetson", "intel-gpu", "intel-npu", "apple"}
-    for name, row in DEVICES.items():
-        assert row.name == name
-        assert row.detected
-        assert row.precisions
-        assert set(row.runtimes) <= set(doctor._DISTRIBUTIONS)
-    assert list(DEVICES)[-1] == "cpu", "auto comes to it last"
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_profile_is_whole(name):
+    row = DEVICES[name]
+    assert row.name == name
+    assert row.detected
+    for found, known in (
+        (row.runtimes, runtimes.RUNTIMES),
+        (row.runtimes, doctor._DISTRIBUTIONS),
+        (row.precisions, LIMITS),
+        (row.builds, row.precisions),
+        ([precision for precision, _ in row.refuses], LIMITS),
+    ):
+        assert set(found) <= set(known)
+        assert len(set(found)) == len(found)
+    assert row.runtimes
+    assert row.precisions
+    assert not {precision for precision, _ in row.refuses} & {*row.precisions, *row.builds}
+
+
+def test_every_runtime_serves_a_device_and_is_looked_for_by_doctor():
+    assert list(DEVICES) == ["jetson", "cuda", "apple", "intel-gpu", "intel-npu", "cpu"], "auto's order"
+    served = {runtime for row in DEVICES.values() for runtime in row.runtimes}
+    assert served == set(runtimes.RUNTIMES) == set(doctor._DISTRIBUTIONS)
+    assert DEVICES["cpu"].runtimes == ("onnxruntime", "openvino", "eager")
 
 
 # A machine of one's own making: a folder that stands for "/", and a driver that counts GPUs or not.

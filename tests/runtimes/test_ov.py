@@ -230,6 +230,21 @@ def test_what_is_read_back_must_be_what_was_asked(fake_device, saved, lie, messa
         ov.open(saved("fp16"), "intel-gpu", low_memory=True)
 
 
+def test_a_device_that_disappears(fake_device, saved):
+    fake_device("GPU")
+    runtime = ov.open(saved("fp16"), "intel-gpu", low_memory=True)
+
+    class Lost:
+        def create_infer_request(self):
+            raise RuntimeError("[GPU] clFlush, error code: -36\n CL_INVALID_COMMAND_QUEUE")
+
+    runtime._compiled = Lost()
+    message = r"fp16\.xml failed in openvino: \[GPU\] clFlush, .*_COMMAND_QUEUE; ask 'sam3i-edge doctor'"
+    with pytest.raises(RuntimeUnavailable, match=message) as raised:
+        runtime.run({"x": tiny_input()})
+    assert "\n" not in str(raised.value)
+
+
 def test_probe_runs_the_graph():
     ov.probe.cache_clear()
     probe("openvino", "cpu")
