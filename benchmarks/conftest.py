@@ -79,9 +79,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--processes", type=int, default=20, help="fresh processes of each cold start (20)")
     group.addoption("--precision", default="auto", help="rows of one precision (all that run here)")
     group.addoption("--runtime", default="auto", help="rows of one runtime (all that run here)")
+    group.addoption("--resolution", type=int, help="rows of models with this side, px (all)")
     group.addoption("--budget", default="quick", choices=sorted(BUDGETS), help="of a row (quick)")
     group.addoption("--data", type=Path, help="folder with annotations.json and images/ (drawn scenes)")
     group.addoption("--out", type=Path, help="folder for results.json and report.html of the rows")
+    group.addoption("--official", type=Path, help="folder of peers/official_graphs.py (skipped)")
+    group.addoption("--sides", default="336,1008", help="sides of the official size, px (336,1008)")
     group.addoption("--save-results", action="store_true", help="write benchmarks/results/<machine>.json")
 
 
@@ -137,7 +140,8 @@ def _plan(config: pytest.Config) -> Plan:
     if _PLAN not in config.stash:
         option = config.getoption
         bundle = Bundle.open(find_bundle(option("--model")))
-        config.stash[_PLAN] = plan([bundle], option("--device"), option("--precision"), option("--runtime"))
+        wanted = [option(f"--{name}") for name in ("device", "precision", "runtime", "resolution")]
+        config.stash[_PLAN] = plan([bundle], *wanted)
     return config.stash[_PLAN]
 
 

@@ -51,6 +51,7 @@ def test_dynamic_int8(kind: str, rows: Any, tmp_path: Path) -> None:
     theirs = Planned(
         bundle=made, model=f"quantize_dynamic {kind}", variant=f"onnx-{PRECISION}", device="cpu",
         runtime="onnxruntime", precision=PRECISION, levels=source.levels,
+        side=source.side,
         size_bytes=variant_bytes(made, f"onnx-{PRECISION}"),
     )  # fmt: skip
     asked, pairs = questions(LEVEL), gate_pairs(PAIRS, [LEVEL])

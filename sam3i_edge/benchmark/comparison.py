@@ -116,5 +116,5 @@ def doubts(row: Row, run: Results) -> list[str]:
         found.append("was not stable after its warm-up")
     load = row.before.load
     if load is not None and load > run.machine.cores + 0.5:
-        found.append(f"ran at load {load:g} on {run.machine.cores} cores")
+        found.append(f"ran at a load above its {run.machine.cores} cores")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -23,10 +23,11 @@ class Planned:
 
     Attributes:
         bundle: where it is from.
-        model: its name; with its folder's where another bundle has the same name and kind of row.
+        model: its name; with its side, or its folder's name, where another bundle has the same kind of row.
         variant: name in the manifest.
         device, runtime, precision: how it runs.
         levels: the levels that it answers.
+        side: of the square picture that it takes, pixels.
         size_bytes: files that it reads.
     """
 
@@ -37,6 +38,7 @@ class Planned:
     runtime: str
     precision: str
     levels: tuple[Level, ...]
+    side: int
     size_bytes: int
 
     @property
@@ -66,7 +68,11 @@ class Plan:
 
 
 def plan(
-    bundles: Sequence[Bundle], device: str = "auto", precision: str = "auto", runtime: str = "auto"
+    bundles: Sequence[Bundle],
+    device: str = "auto",
+    precision: str = "auto",
+    runtime: str = "auto",
+    resolution: int | None = None,
 ) -> Plan:
     """Finds the rows; opens no graph, but tries each runtime on each device.
 
@@ -75,8 +81,10 @@ def plan(
         device: "auto" for every device of this machine, or one of them.
         precision: "auto" for all, or one.
         runtime: "auto" for all, or one.
+        resolution: bundles of this side alone, pixels; None for all. A bundle has one, fixed at its export.
 
     Raises:
+        ArtifactError: no bundle has that side.
         UnknownDevice: no such device is known.
         ValueError: the runtime is not known.
         RuntimeUnavailable: the device is not here, or nothing that was asked for runs here.
@@ -84,6 +92,7 @@ def plan(
     check_device(device)
     if runtime not in ("auto", *RUNTIMES):
         raise ValueError(f"unknown runtime {runtime!r}; choose from auto, {', '.join(RUNTIMES)}")
+    bundles = _of_side(bundles, resolution)
     found: list[Planned] = []
     skipped: list[Skipped] = []
     for bundle in bundles:
@@ -112,17 +121,36 @@ def plan(
             f"nothing to measure for device {device}, runtime {runtime}, precision {precision}: the model "
             f"has {has}" + (f"; {why}" if why else "")
         )
-    rows = [
-        replace(row, model=f"{row.model} ({row.bundle.root.name})")
-        if sum((other.model, *_kind(other)) == (row.model, *_kind(row)) for other in rows) > 1
-        else row
-        for row in rows
-    ]
+    rows = _told_apart(rows, lambda row: f"{row.side} px")
+    rows = _told_apart(rows, lambda row: f"({row.bundle.root.name})")
     references: dict[Path, Planned] = {}
     for row in sorted(found, key=lambda row: row.device != "cpu"):
         if row.precision == FLOAT:
             references.setdefault(row.bundle.root, row)
     return Plan(rows=tuple(rows), skipped=tuple(skipped), references=references)
+
+
+def _of_side(bundles: Sequence[Bundle], resolution: int | None) -> Sequence[Bundle]:
+    sides = {bundle.root: bundle.manifest.preprocessing.image_size for bundle in bundles}
+    kept = [bundle for bundle in bundles if resolution in (None, sides[bundle.root])]
+    if not kept:
+        has = ", ".join(f"{b.manifest.name} {sides[b.root]}" for b in bundles)
+        raise ArtifactError(
+            f"no bundle takes pictures of {resolution} px ({has}): a bundle has one side, fixed when it "
+            f"was made. Make one with 'sam3i-edge convert CHECKPOINT --resolution {resolution}' and name it "
+            "with -m"
+        )
+    return kept
+
+
+def _told_apart(rows: Sequence[Planned], word: Callable[[Planned], str]) -> list[Planned]:
+    """Adds a word to the model's name where rows of one name and kind differ in it."""
+    words: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        words.setdefault(row.key, set()).add(word(row))
+    return [
+        replace(row, model=f"{row.model} {word(row)}") if len(words[row.key]) > 1 else row for row in rows
+    ]
 
 
 def _kind(row: Planned) -> tuple[str, str, str]:
@@ -160,6 +188,7 @@ def _rows(bundle: Bundle, skipped: list[Skipped]) -> list[Planned]:
                     runtime=runtime,
                     precision=precision,
                     levels=bundle.manifest.variants[choice.variant].levels,
+                    side=bundle.manifest.preprocessing.image_size,
                     size_bytes=variant_bytes(bundle, choice.variant),
                 )
             )

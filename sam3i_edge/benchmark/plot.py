@@ -33,7 +33,15 @@ def pareto(found: Sequence[Configuration], folder: Path, title: str) -> tuple[Pa
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.subplots()
     best = front(found)
-    axes.plot([o.p90_ms for o in best], [o.giou for o in best], "--", color="#888", zorder=1)
+    axes.plot(
+        [one.p90_ms for one in best],
+        [one.giou for one in best],
+        "--",
+        color="#888",
+        drawstyle="steps-post",
+        label="Pareto front",
+        zorder=1,
+    )
     largest = max(one.size_bytes for one in found)
     for number, one in enumerate(found):
         axes.scatter(

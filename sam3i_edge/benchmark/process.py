@@ -8,46 +8,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from sam3i_edge.benchmark.plan import Planned
 from sam3i_edge.benchmark.questions import Question
 from sam3i_edge.benchmark.worker import Timed
 from sam3i_edge.errors import RuntimeUnavailable
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class RowProcess:
-    """A fresh process that holds one variant. Use it in a `with` block, which ends it."""
+class Child:
+    """A fresh process that answers commands by `worker.answer`. Use it in a `with` block, which ends it."""
 
-    def __init__(self, planned: Planned, threads: int) -> None:
-        self._name = planned.name
-        self._started = time.perf_counter()
+    def __init__(self, command: Sequence[str], name: str, threads: int) -> None:
+        """Starts it.
+
+        Args:
+            command: what Python is called with.
+            name: of the process, for messages.
+            threads: that libraries are told to use.
+        """
+        self._name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         path = os.pathsep.join(filter(None, sys.path))
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "sam3i_edge.benchmark.worker"],
+            [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, **dict.fromkeys(_THREADS, str(threads)), "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
         )
-        self._open = (planned.bundle.root, planned.device, planned.precision, planned.runtime, threads)
-
-    def start(self, question: Question) -> float:
-        """Opens the variant and asks it once; gives ms from the process's start to the masks."""
-        self.call("open", *self._open)
-        self.call("ask", question)
-        return 1e3 * (time.perf_counter() - self._started)
-
-    def timed(self, count: int) -> Timed:
-        """See `worker.Session.timed`."""
-        return cast("Timed", self.call("timed", count))
 
     def call(self, name: str, *arguments: object) -> Any:
-        """Runs a method of `worker.Session` in the process.
+        """Runs a method of the process's session.
 
         Raises:
             RuntimeUnavailable: it refused, naming why, or the process died.
@@ -85,11 +84,30 @@ class RowProcess:
         self._child.wait()
         self._errors.close()
 
-    def __enter__(self) -> RowProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RowProcess(Child):
+    """A process that holds one variant: a `worker.Session`."""
+
+    def __init__(self, planned: Planned, threads: int) -> None:
+        self._started = time.perf_counter()
+        super().__init__(["-m", "sam3i_edge.benchmark.worker"], planned.name, threads)
+        self._open = (planned.bundle.root, planned.device, planned.precision, planned.runtime, threads)
+
+    def start(self, question: Question) -> float:
+        """Opens the variant and asks it once; gives ms from the process's start to the masks."""
+        self.call("open", *self._open)
+        self.call("ask", question)
+        return 1e3 * (time.perf_counter() - self._started)
+
+    def timed(self, count: int) -> Timed:
+        """See `worker.Session.timed`."""
+        return cast("Timed", self.call("timed", count))
 
 
 def cold_start(planned: Planned, threads: int, question: Question) -> tuple[float, int]:

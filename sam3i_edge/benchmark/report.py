@@ -12,15 +12,18 @@ from sam3i_edge.benchmark.schema import STEPS, Conditions, Results
 from sam3i_edge.benchmark.tables import LATENCY, ROWS, latency_cells, row_cells
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1100px;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1240px;
   margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #dfe3e8; text-align: right; white-space: nowrap }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; margin-bottom: 1rem }
+th, td { padding: .25rem .5rem; border-bottom: 1px solid #dfe3e8; text-align: right; white-space: nowrap }
+th { white-space: normal; vertical-align: bottom }
 th:first-child, td:first-child, td.words { text-align: left } td.words { white-space: normal }
 tr.bad { background: #fbeaec } .answer { background: #eaf4ec; padding: .7rem 1rem; border-radius: 6px }
 .warn { background: #fdf3e0; padding: .7rem 1rem; border-radius: 6px }
 svg { width: 100%; max-width: 760px; height: auto }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 2rem }
+.curves h3 { font-size: .95rem; margin: .8rem 0 .2rem; overflow-wrap: anywhere }
 svg text { font: 11px system-ui, sans-serif; fill: #39424e }
 svg .grid { stroke: #e4e7eb } footer, .note { color: #5b6470; font-size: 13px }
 """
@@ -43,7 +46,7 @@ def html(results: Results, target_ms: float | None = None, max_mb: float | None 
     ]
     if found:
         best = ", ".join(one.name for one in front(found))
-        note = f"Area: size of the files. On the dashed front: {escape(best)}."
+        note = f"Up and to the left is better. Area: size of the files. On the dashed front: {escape(best)}."
         parts += ["<h2>Accuracy against latency</h2>", svg.pareto(found), f'<p class="note">{note}</p>']
     parts += [
         "<h2>Rows</h2>",
@@ -79,11 +82,17 @@ def _machine(results: Results) -> str:
 
 def _warnings(results: Results) -> str:
     found = [] if results.complete else ["This run was interrupted: rows are missing."]
+    doubted: dict[str, list[str]] = {}
     for row in results.rows:
         name = " ".join(row.key)
         if row.problem:
             found.append(f"{name}: {row.problem}")
-        found += [f"{name} {why}" for why in (doubts(row, results) if row.latency else ())]
+        for why in doubts(row, results) if row.latency else ():
+            doubted.setdefault(why, []).append(name)
+    timed = sum(bool(row.latency) for row in results.rows)
+    for why, names in doubted.items():
+        told = f"all {timed} timed rows" if len(names) == timed > 1 else ", ".join(names)
+        found.append(f"Doubt the times: {why}: {told}")
     if not found:
         return ""
     return f'<div class="warn">{"<br>".join(escape(line) for line in found)}</div>'
@@ -117,9 +126,8 @@ def _roofline(results: Results) -> str:
 def _curves(results: Results) -> str:
     if not results.curves:
         return ""
-    return "<h2>How cost grows</h2>" + "".join(
-        f"<h3>{escape(one.title)}</h3>{svg.curve(one)}" for one in results.curves
-    )
+    charts = "".join(f"<div><h3>{escape(one.title)}</h3>{svg.curve(one)}</div>" for one in results.curves)
+    return f'<h2>How cost grows</h2><div class="curves">{charts}</div>'
 
 
 def _peers(results: Results) -> str:
@@ -127,11 +135,16 @@ def _peers(results: Results) -> str:
         return ""
     cells = [
         (one.task, one.peer, f"{one.peer_ms:.1f}", one.ours, f"{one.ours_ms:.1f}",
-         f"{one.speedup.value:.2f} ({one.speedup.low:.2f} to {one.speedup.high:.2f})", one.agreement)
+         f"{one.speedup.value:.2f} ({one.speedup.low:.2f} to {one.speedup.high:.2f})",
+         _mib(one.peer_peak_bytes), _mib(one.ours_peak_bytes), one.agreement)
         for one in results.peers
     ]  # fmt: skip
-    header = ("task", "peer", "ms", "this", "ms", "times faster", "agreement")
+    header = ("task", "peer", "ms", "this", "ms", "times faster", "peer MiB", "this MiB", "agreement")
     return "<h2>Peers</h2>" + _table(header, cells)
+
+
+def _mib(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:,.0f}"
 
 
 def _skipped(results: Results) -> str:

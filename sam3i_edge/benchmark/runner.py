@@ -180,6 +180,7 @@ def started(planned: Planned, level: Level) -> Row:
         runtime=planned.runtime,
         precision=planned.precision,
         level=level,
+        image_size=planned.side,
         status="ok",
         size_bytes=planned.size_bytes,
         before=conditions.now(),

@@ -134,6 +134,7 @@ class Row(_Part):
         cold_start_ms: process start to first masks, one value a fresh process.
         throughput: queries a second, one after the other, or None.
         peak_memory_bytes: most memory of a process that opens the model and asks 8 queries, or None.
+        image_size: side of the picture that the model takes, pixels.
         size_bytes: files that the variant reads.
         joules: energy of the processor package a query, or None where it cannot be read.
         before, after: state of the machine around the row.
@@ -145,6 +146,7 @@ class Row(_Part):
     runtime: str
     precision: str
     level: str
+    image_size: int
     status: Literal["ok", "disagrees", "failed", "interrupted"]
     problem: str | None = None
     reference: bool = False
@@ -243,6 +245,7 @@ class Peer(_Part):
         peer_ms, ours_ms: medians.
         speedup: quotient of medians with its interval.
         agreement: how the two answers compare, in words.
+        peer_peak_bytes, ours_peak_bytes: most memory of each one's process, or None where it has no own.
     """
 
     task: str
@@ -252,6 +255,8 @@ class Peer(_Part):
     ours_ms: float
     speedup: Ratio
     agreement: str
+    peer_peak_bytes: int | None = None
+    ours_peak_bytes: int | None = None
 
 
 class Results(_Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,31 +11,37 @@ from sam3i_edge.benchmark.pareto import Configuration, front
 from sam3i_edge.benchmark.schema import Curve
 
 _WIDTH, _HEIGHT = 720, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 20, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 32, 48
 COLORS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8a5fbf", "#c77d0a", "#3b3b58", "#0a8f8f", "#9c3587")
 
 
 def pareto(found: Sequence[Configuration]) -> str:
-    """Accuracy against p90 latency, bytes as the area of a disk, the Pareto front as a line."""
+    """Accuracy against p90 latency, bytes as the area of a numbered disk, the Pareto front as steps.
+
+    The names are a list below, since disks lie close where little is lost.
+    """
     xs, ys = [one.p90_ms for one in found], [one.giou for one in found]
     chart = _Chart(_range(xs), _range(ys, 0.02), "end to end, p90 of the slowest level, ms", "gIoU")
     best = front(found)
-    chart.line([(one.p90_ms, one.giou) for one in best], "#888", dashed=True)
+    chart.line(_steps([(one.p90_ms, one.giou) for one in best]), "#888", dashed=True)
     largest = max(one.size_bytes for one in found)
     for number, one in enumerate(found):
         x, y = chart.at(one.p90_ms, one.giou)
         radius = 4 + 16 * math.sqrt(one.size_bytes / largest)
         color = COLORS[number % len(COLORS)]
-        label = f"{one.name} ({one.size_bytes / 1e6:.1f} MB)"
-        anchor = "end" if x > _WIDTH * 0.6 else "start"
-        shift = -radius - 4 if anchor == "end" else radius + 4
+        label = escape(
+            f"{one.name}: gIoU {one.giou:.3f}, p90 {one.p90_ms:.1f} ms, {one.size_bytes / 1e6:.1f} MB"
+            + (", on the front" if one in best else "")
+        )
+        below = _HEIGHT + 14 + 18 * number
         chart.add(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{color}" fill-opacity="0.55" '
-            f'stroke="{color}"><title>{escape(label)}: gIoU {one.giou:.3f}, {one.p90_ms:.1f} ms</title>'
-            f'</circle><text x="{x + shift:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}">'
-            f"{escape(label)}</text>"
+            f'stroke="{color}"><title>{label}</title></circle>'
+            f'<text x="{x:.1f}" y="{y - radius - 3:.1f}" text-anchor="middle">{number + 1}</text>'
+            f'<rect x="{_LEFT}" y="{below - 9}" width="10" height="10" fill="{color}" fill-opacity="0.55"/>'
+            f'<text x="{_LEFT + 16}" y="{below}">{number + 1}  {label}</text>'
         )
-    return chart.svg("Accuracy against latency")
+    return chart.svg("Accuracy against latency", 18 * len(found) + 6)
 
 
 def curve(one: Curve) -> str:
@@ -101,7 +108,7 @@ class _Chart:
             )
         self._parts.append(
             f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 10}" text-anchor="middle">'
-            f'{escape(x_name)}</text><text x="{_LEFT - 50}" y="{_TOP - 6}">{escape(y_name)}</text>'
+            f'{escape(x_name)}</text><text x="{_LEFT - 50}" y="{_TOP - 18}">{escape(y_name)}</text>'
         )
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -123,9 +130,9 @@ class _Chart:
         """Draws a mark."""
         self._parts.append(mark)
 
-    def svg(self, title: str) -> str:
-        """The chart."""
-        return _svg("".join(self._parts), _HEIGHT, title)
+    def svg(self, title: str, below: int = 0) -> str:
+        """The chart, with so many pixels more below it."""
+        return _svg("".join(self._parts), _HEIGHT + below, title)
 
 
 def _svg(content: str, height: int, title: str) -> str:
@@ -133,6 +140,14 @@ def _svg(content: str, height: int, title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title)}">{content}</svg>'
     )
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points joined by steps: what lies between two of them is reached by the first alone."""
+    found = list(points[:1])
+    for before, after in itertools.pairwise(points):
+        found += [(after[0], before[1]), after]
+    return found
 
 
 def _range(values: Sequence[float], least: float = 1.0) -> tuple[float, float]:

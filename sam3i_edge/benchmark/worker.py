@@ -37,8 +37,7 @@ class Session:
 
     def open(self, folder: Path, device: str, precision: str, runtime: str, threads: int) -> None:
         """Opens the variant on as many cores as threads; nothing is cached, so every query is a whole one."""
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, set(islice(sorted(os.sched_getaffinity(0)), threads)))
+        hold_to(threads)
         from sam3i_edge.segmenter import Segmenter
 
         self._opened = Segmenter(
@@ -60,14 +59,8 @@ class Session:
         return found
 
     def peak_memory(self) -> int:
-        """Most memory that this process has held, bytes."""
-        try:
-            # Not ru_maxrss, which a child inherits from its parent.
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-        except OSError:
-            unit = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
+        """See `peak_memory` of this module."""
+        return peak_memory()
 
     def answers(self, pairs: Sequence[Pair]) -> list[Instances]:
         """What the variant finds in each pair."""
@@ -150,9 +143,25 @@ class Session:
         return found
 
 
-def serve(commands: BinaryIO, answers: BinaryIO) -> None:
-    """Answers commands until their stream ends."""
-    session = Session()
+def peak_memory() -> int:
+    """Most memory that this process has held, bytes."""
+    try:
+        # Not ru_maxrss, which a child inherits from its parent.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
+
+
+def hold_to(cores: int) -> None:
+    """Holds this process to as many cores, where the system can do that."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(islice(sorted(os.sched_getaffinity(0)), cores)))
+
+
+def serve(session: object, commands: BinaryIO, answers: BinaryIO) -> None:
+    """Answers commands, each the name of a session's method and its arguments, until their stream ends."""
     while True:
         try:
             name, arguments = pickle.load(commands)
@@ -167,8 +176,13 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-if __name__ == "__main__":
+def answer(session: object) -> None:
+    """Serves a session on this process's standard input and output."""
     # What a runtime prints must not mix with the answers.
-    _answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, _answers)
+    serve(session, sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    answer(Session())

@@ -31,6 +31,9 @@ def benchmark(
         str, typer.Option("--precision", "-p", help="auto for every one that runs here, or one.")
     ] = "auto",
     runtime: Annotated[str, typer.Option(help="auto for every one that runs here, or one.")] = "auto",
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Only models that take pictures of so many px. [default: all]")
+    ] = None,
     level: Annotated[str, typer.Option("--level", "-l", help=f"all, {', '.join(LEVELS)}.")] = "all",
     budget: Annotated[
         str, typer.Option(help="quick: minutes; full: 10 s and 200 pairs a row, with curves.")
@@ -72,7 +75,7 @@ def benchmark(
     chosen = runner.settings(budget, threads or usable_cores(), data)
     measured = None if data is None else runner.Data(read_data(data), data / IMAGES)
     bundles = [Bundle.open(find_bundle(name)) for name in model or ["sam3i-nano"]]
-    rows = plan(bundles, device, precision, runtime)
+    rows = plan(bundles, device, precision, runtime, resolution)
     out.mkdir(parents=True, exist_ok=True)
     results = runner.blank(rows, chosen)
     results.write(out / RESULTS)

@@ -46,7 +46,8 @@ def make_row() -> Callable[..., Row]:
         samples = ms * rng.normal(1, 0.01, 64)
         fields: dict[str, Any] = {
             "model": "tiny", "variant": f"onnx-{precision}", "device": "cpu", "runtime": "onnxruntime",
-            "precision": precision, "level": "simple", "status": "ok", "size_bytes": 1_000_000,
+            "precision": precision, "level": "simple", "status": "ok",
+            "size_bytes": 1_000_000, "image_size": 224,
             "reference": precision == "fp32", "before": CALM, "after": CALM, "stable": True, "slowed": False,
             "agreement": {"mean_iou": 1.0, "min_iou": 1.0},
             "accuracy": Accuracy(pairs=4, giou=giou, p_at_50=0.9, presence=1.0),

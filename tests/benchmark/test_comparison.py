@@ -62,7 +62,7 @@ def test_doubts_and_differences_are_told(make_row: Any, make_results: Any) -> No
     assert row.doubts == (
         "A slowed down while it was measured",
         "B was not stable after its warm-up",
-        "B ran at load 7.5 on 2 cores",
+        "B ran at a load above its 2 cores",
     )
     assert differences(a, b) == ["processor: a <chip> and another", "onnxruntime: 1.30.0 and 1.31.1"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sam3i_edge.benchmark.plan import plan, variant_bytes
 from sam3i_edge.bundle import Bundle
-from sam3i_edge.errors import RuntimeUnavailable, UnknownDevice
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable, UnknownDevice
 from sam3i_edge.levels import LEVELS
 
 
@@ -62,3 +62,27 @@ def test_nothing_to_measure_says_what_there_is(tiny_bundle: Bundle) -> None:
         plan([tiny_bundle], device="abacus")
     with pytest.raises(ValueError, match="unknown runtime 'tflite'; choose from auto"):
         plan([tiny_bundle], runtime="tflite")
+
+
+def _resized(bundle: Bundle, folder: Path, side: int) -> Bundle:
+    """The bundle under the same name, said to take pictures of another side."""
+    shutil.copytree(bundle.root, folder)
+    spec = bundle.manifest.preprocessing.model_copy(update={"image_size": side})
+    return Bundle(folder, bundle.manifest.model_copy(update={"preprocessing": spec}))
+
+
+def test_rows_of_several_sides_are_labelled_and_one_is_chosen(
+    tiny_bundle: Bundle, tmp_path: Path, write_tiny_bundle: Any
+) -> None:
+    other = _resized(write_tiny_bundle(tmp_path / "other", boxes=2), tmp_path / "large", 64)
+    side = tiny_bundle.manifest.preprocessing.image_size
+    found = plan([tiny_bundle, other], device="cpu")
+    assert [(row.model, row.side) for row in found.rows] == [(f"tiny {side} px", side), ("tiny 64 px", 64)]
+    (row,) = plan([tiny_bundle, other], device="cpu", resolution=64).rows
+    assert (row.model, row.bundle.root) == ("tiny", other.root)
+
+
+def test_a_side_that_no_bundle_has_says_how_to_make_one(tiny_bundle: Bundle) -> None:
+    side = tiny_bundle.manifest.preprocessing.image_size
+    with pytest.raises(ArtifactError, match=rf"takes pictures of 1008 px \(tiny {side}\).*--resolution 1008"):
+        plan([tiny_bundle], resolution=1008)
