@@ -1,6 +1,8 @@
 /* sam3i_edge: the native part. A plain C ABI in one shared library, opened by sam3i_edge/native.py or by any
  * other language.
  *
+ * A picture becomes a model's input by sam3i_pixel_values.
+ *
  * A detector gives one small grid of logits an object; a user wants the object's mask at the size of the
  * image, most often as COCO run lengths. This library goes from one to the other without the dense mask:
  *
@@ -39,7 +41,7 @@ extern "C" {
 
 enum {
     SAM3I_OK = 0,
-    SAM3I_INVALID_ARGUMENT = 1, /* a null pointer, a side under 1, or 2^32 cells or pixels and more */
+    SAM3I_INVALID_ARGUMENT = 1, /* a null pointer, a side under 1, too many pixels, a deviation not above 0 */
     SAM3I_NOT_FINITE = 2,       /* a logit or the threshold is NaN, infinite or beyond 1e30 */
     SAM3I_CAPACITY = 3,         /* `counts` is too short; `count`, `area` and `bbox` are right all the same */
     SAM3I_OUT_OF_MEMORY = 4
@@ -71,6 +73,20 @@ SAM3I_API int32_t sam3i_abi_version(void);
 SAM3I_API int32_t sam3i_mask_rle(const float* logits, int32_t m_h, int32_t m_w, int32_t out_h, int32_t out_w,
                                  float threshold, uint32_t* counts, int64_t capacity, int64_t* count,
                                  int64_t* area, int32_t bbox[4]);
+
+/* The image encoder's input from a picture, in one pass: resized to a square, normalised, planes apart.
+ *
+ * Definition: Pillow's bilinear resize of uint8 with antialiasing (a triangle as wide as the reduction, in
+ * integer weights of 22 bits), first across, then down, each rounded to uint8; then in float32, each operation
+ * rounded by itself, (v / 255 - mean) / deviation. Pillow 13 takes tall pictures down first, older ones never.
+ *
+ * image      [height, width, 3] uint8, RGB.
+ * size       side of the square, pixels.
+ * mean, deviation  of the three channels, on a scale of 0..1; deviations above 0.
+ * values     [3, size, size] receives the result.
+ */
+SAM3I_API int32_t sam3i_pixel_values(const uint8_t* image, int32_t height, int32_t width, int32_t size,
+                                     const float mean[3], const float deviation[3], float* values);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
-"""Mask logits to run lengths in one pass: the C library of native/, and its definition in NumPy.
+"""The C library of native/: mask logits to run lengths, a picture to the model's input, each in one pass.
 
-The rule: the library when it is there, the definition when it is not; `implementation()` tells which. Both
-give the same runs, bit for bit. A library that is there but cannot be used is an error, never skipped.
+The rule: the library when it is there, the definition in Python when it is not; `implementation()` tells
+which. Both give the same bits. A library that is there but cannot be used is an error, never skipped.
 
 The library is found in this package's folders. `pip install -e . --no-build-isolation` (or any other
 installation with a C++ compiler) builds it and puts it there, in an editable installation into site-packages.
@@ -65,6 +65,9 @@ class Library:
             ctypes.POINTER(ctypes.c_int64),
             ctypes.POINTER(ctypes.c_int32 * 4),
         ]
+        self._pixel_values = handle.sam3i_pixel_values
+        self._pixel_values.restype = ctypes.c_int32
+        self._pixel_values.argtypes = [ctypes.c_void_p, *[ctypes.c_int32] * 3, *[ctypes.c_void_p] * 3]
 
     def mask_rle(
         self, logits: NDArray[np.float32], size: tuple[int, int], threshold: float = 0.0
@@ -86,16 +89,34 @@ class Library:
             capacity = count.value
         if status == _NOT_FINITE:
             raise ValueError("logits and threshold must be finite and at most 1e30")
-        if status == _OUT_OF_MEMORY:
-            raise MemoryError(f"no memory for the run lengths of a {height} x {width} mask")
-        if status != _OK:
-            raise RuntimeUnavailable(f"{self.path} answered status {status}: reinstall sam3i-edge")
+        self._check(status, f"the run lengths of a {height} x {width} mask")
         return {
             "size": [height, width],
             "counts": counts[: count.value].astype(np.int64),
             "area": area.value,
             "bbox": list(bbox),
         }
+
+    def pixel_values(
+        self, image: NDArray[np.uint8], size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> NDArray[np.float32]:
+        """See `sam3i_edge.preprocess.to_pixel_values`, which checks the arguments."""
+        pixels = np.ascontiguousarray(image)
+        height, width, _ = pixels.shape
+        means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+        values = np.empty((1, 3, size, size), np.float32)
+        status = self._pixel_values(
+            pixels.ctypes.data, height, width, size, means.ctypes.data, deviations.ctypes.data,
+            values.ctypes.data,
+        )  # fmt: skip
+        self._check(status, f"a picture of {size} x {size}")
+        return values
+
+    def _check(self, status: int, what: str) -> None:
+        if status == _OUT_OF_MEMORY:
+            raise MemoryError(f"no memory for {what}")
+        if status != _OK:
+            raise RuntimeUnavailable(f"{self.path} answered status {status}: reinstall sam3i-edge")
 
 
 def load(path: str | Path) -> Library:
@@ -142,12 +163,33 @@ def available() -> bool:
 
 
 def implementation() -> Implementation:
-    """Which one `mask_rle` runs when none is asked for.
+    """Which one runs when none is asked for.
 
     Raises:
         RuntimeUnavailable: the library is there but cannot be used.
     """
     return "native" if available() else "reference"
+
+
+def choose(implementation: Implementation | None) -> Library | None:
+    """The library to run, or None for the definition.
+
+    Args:
+        implementation: "native" or "reference"; None takes the library when it is installed.
+
+    Raises:
+        RuntimeUnavailable: "native" was asked for and is not installed, or the library cannot be used.
+        ValueError: there is no such implementation.
+    """
+    if implementation not in (None, "native", "reference"):
+        raise ValueError(f"unknown implementation {implementation!r}; choose native, reference or None")
+    library = None if implementation == "reference" else _installed()
+    if library is None and implementation == "native":
+        import sam3i_edge
+
+        searched = ", ".join(map(str, sam3i_edge.__path__))
+        raise RuntimeUnavailable(f"no {LIBRARY_NAME} in {searched}: {_INSTALL}")
+    return library
 
 
 def mask_rle(
@@ -163,22 +205,15 @@ def mask_rle(
         logits: [h, w] float32.
         size: (H, W) of the image, pixels; fewer than 2**32 of them.
         threshold: logit above which a pixel is inside.
-        implementation: "native" or "reference"; None takes the library when it is installed.
+        implementation: as in `choose`.
 
     Raises:
-        RuntimeUnavailable: "native" was asked for and is not installed, or the library cannot be used.
+        RuntimeUnavailable: as in `choose`.
         ValueError: shape, dtype, size or implementation is wrong, or a value is NaN, infinite or beyond 1e30.
     """
-    if implementation not in (None, "native", "reference"):
-        raise ValueError(f"unknown implementation {implementation!r}; choose native, reference or None")
-    library = None if implementation == "reference" else _installed()
+    library = choose(implementation)
     if library is not None:
         return library.mask_rle(logits, size, threshold)
-    if implementation == "native":
-        import sam3i_edge
-
-        searched = ", ".join(map(str, sam3i_edge.__path__))
-        raise RuntimeUnavailable(f"no {LIBRARY_NAME} in {searched}: {_INSTALL}")
     return mask_rle_reference(logits, size, threshold)
 
 

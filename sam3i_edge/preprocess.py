@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from sam3i_edge import native
 from sam3i_edge.errors import ImageError
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | NDArray[np.generic] | Image.Image"
@@ -82,30 +83,42 @@ def load_image(image: ImageSource) -> NDArray[np.uint8]:
 
 
 def to_pixel_values(
-    image: NDArray[np.uint8], size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    image: NDArray[np.uint8],
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    implementation: native.Implementation | None = None,
 ) -> NDArray[np.float32]:
     """The image encoder's input: antialiased bilinear resize to a square on uint8, then normalisation.
 
     The aspect is not kept and nothing is padded, as in the official code. There the resize is torchvision's;
-    Pillow's, used here, differs from it by at most one grey level.
+    Pillow's, used here, differs from it by at most one grey level. It is taken across first and then down,
+    whatever the picture's shape and Pillow's version.
 
     Args:
         image: uint8 [H, W, 3] RGB.
         size: side S of the square, pixels.
         mean: of the three channels, on a scale of 0..1.
         std: likewise.
+        implementation: as in `sam3i_edge.native.choose`.
 
     Returns:
         float32 [1, 3, S, S], (x / 255 - mean) / std.
 
     Raises:
+        RuntimeUnavailable: as in `sam3i_edge.native.choose`.
         ValueError: `image` is not uint8 [H, W, 3], or `size`, `mean` or `std` is out of range.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-    if size < 1 or len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
+    if size < 1 or len(mean) != 3 or len(std) != 3 or not (np.isfinite([*mean, *std]).all() and min(std) > 0):
         raise ValueError(f"want size >= 1 and three means and positive deviations, got {size}, {mean}, {std}")
-    small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    library = native.choose(implementation)
+    if library is not None:
+        return library.pixel_values(image, size, mean, std)
+    narrow = Image.fromarray(image).resize((size, image.shape[0]), Image.Resampling.BILINEAR)
+    small = narrow.resize((size, size), Image.Resampling.BILINEAR)
     values = np.asarray(small).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
     values -= np.asarray(mean, dtype=np.float32)[:, None, None]
     values /= np.asarray(std, dtype=np.float32)[:, None, None]

@@ -13,6 +13,7 @@ import sam3i_edge
 from sam3i_edge import native, rle
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.postprocess import resize_mask_logits
+from sam3i_edge.preprocess import to_pixel_values
 
 ROOT = Path(__file__).parents[1]
 
@@ -142,6 +143,43 @@ def test_threads(library):
             _assert_same(got, want)
 
 
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _pixel_values(image, size):
+    return to_pixel_values(image, size, MEAN, DEVIATION, implementation="reference")
+
+
+def test_pixel_values_of_library_and_definition_agree_exactly(library):
+    rng = np.random.default_rng(9)
+    for _ in range(300):
+        height, width = rng.integers(1, 70, 2)
+        size = int(rng.integers(1, 50))
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        got = library.pixel_values(image, size, MEAN, DEVIATION)
+        np.testing.assert_array_equal(got, _pixel_values(image, size), f"{height} x {width} to {size}")
+
+
+@pytest.mark.parametrize(("shape", "size"), [((480, 640), 224), ((1201, 307), 336), ((333, 500), 1008)])
+def test_pixel_values_of_pictures(library, shape, size):
+    image = np.random.default_rng(5).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    for one in (image, np.full_like(image, 255), image[::-1, :, ::-1]):  # the last is strided
+        np.testing.assert_array_equal(
+            library.pixel_values(one, size, MEAN, DEVIATION), _pixel_values(np.ascontiguousarray(one), size)
+        )
+
+
+def test_pixel_values_refuse_what_the_header_forbids(library):
+    image = np.zeros((4, 4, 3), np.uint8)
+    for size, deviation in ((0, DEVIATION), (1 << 15, DEVIATION), (4, (1, 1, 0)), (4, (1, 1, float("nan")))):
+        status = library._pixel_values(
+            image.ctypes.data, 4, 4, size, np.array(MEAN, np.float32).ctypes.data,
+            np.array(deviation, np.float32).ctypes.data, image.ctypes.data,
+        )  # fmt: skip
+        assert status == 1
+    assert library._pixel_values(None, 4, 4, 4, None, None, None) == 1
+
+
 @pytest.mark.parametrize("which", ["library", "reference"])
 def test_bad_arguments(which, request):
     run = native.mask_rle_reference if which == "reference" else request.getfixturevalue("library").mask_rle
@@ -178,7 +216,7 @@ def test_only_the_interface_is_exported(built):
     lines = subprocess.check_output(["nm", "-D", "--defined-only", built], text=True).splitlines()
     # Weak ones are the C++ library's templates.
     strong = sorted(line.split()[2] for line in lines if line.split()[1] == "T")
-    assert strong == ["sam3i_abi_version", "sam3i_mask_rle"]
+    assert strong == ["sam3i_abi_version", "sam3i_mask_rle", "sam3i_pixel_values"]
 
 
 def test_without_the_library_the_definition_runs(package_folder):
@@ -215,8 +253,13 @@ def test_a_library_that_cannot_be_used_is_an_error(package_folder, tmp_path):
     ("source", "match"),
     [
         (
-            "int sam3i_abi_version(void) { return 99; }\nint sam3i_mask_rle(void) { return 0; }",
+            "int sam3i_abi_version(void) { return 99; }\nint sam3i_mask_rle(void) { return 0; }\n"
+            "int sam3i_pixel_values(void) { return 0; }",
             "version 99.*wants 1",
+        ),
+        (
+            "int sam3i_abi_version(void) { return 1; }\nint sam3i_mask_rle(void) { return 0; }",
+            "is no sam3i_edge library.*sam3i_pixel_values",
         ),
         ("int other(void) { return 0; }", "is no sam3i_edge library"),
     ],

@@ -261,6 +261,16 @@ def test_mean_and_deviation_by_channel():
     np.testing.assert_allclose(values[0, :, 0, 0], [1, -0.5, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300), (41, 40)])
+def test_every_picture_is_taken_across_first_whatever_pillow_does(shape):
+    image = np.random.default_rng(4).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    across = Image.fromarray(image).resize((16, shape[0]), Image.Resampling.BILINEAR)
+    want = np.asarray(across.resize((16, 16), Image.Resampling.BILINEAR), np.float32) / np.float32(255)
+    for implementation in ("reference", None):
+        values = to_pixel_values(image, 16, (0, 0, 0), (1, 1, 1), implementation=implementation)
+        np.testing.assert_array_equal(values[0], want.transpose(2, 0, 1))
+
+
 def test_small_things_do_not_vanish_when_shrunk():
     image = np.zeros((1000, 1000, 3), np.uint8)
     image[::10] = 255  # one row in ten
@@ -272,7 +282,10 @@ def test_small_things_do_not_vanish_when_shrunk():
 def test_pixel_values_refuses_bad_arguments(rgb):
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\], got float64"):
         to_pixel_values(rgb / 255, 8, HALF, HALF)
-    for size, mean, std in ((0, HALF, HALF), (8, (0.5,), HALF), (8, HALF, (1, 1, 0))):
+    nan = (0.5, float("nan"), 0.5)
+    for size, mean, std in (
+        (0, HALF, HALF), (8, (0.5,), HALF), (8, HALF, (1, 1, 0)), (8, nan, HALF), (8, HALF, nan),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="three means"):
             to_pixel_values(rgb, size, mean, std)
 
