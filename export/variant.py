@@ -51,6 +51,7 @@ class Gate:
         isolate: run each graph in a process of its own.
         tell: called with a word on each step.
         picture: where the worst pair is drawn when a variant fails; None for nowhere.
+        compared: the agreement found last, also of a variant that fails.
     """
 
     weights: Path
@@ -63,6 +64,7 @@ class Gate:
     isolate: bool
     tell: Callable[[str], None]
     picture: Path | None = None
+    compared: Agreement | None = None
     _reference: list[Instances] = field(default_factory=list)
 
     def reference(self) -> list[Instances]:
@@ -93,7 +95,7 @@ class Gate:
             ParityError: the first limit that is missed; the message names the worst pair and its picture.
         """
         reference, candidate = self.reference(), self.ask(source, name)
-        agreement = compare(reference, candidate)
+        self.compared = agreement = compare(reference, candidate)
         try:
             check(agreement, precision)
         except ParityError as error:
@@ -177,19 +179,15 @@ def write_eager(
 ) -> tuple[dict[str, Variant], Agreement]:
     """Writes and compares the variant that runs in torch: a description of each graph, no weights of its own.
 
-    Arguments, result and errors as in `write_variant`; precision "fp16" is refused.
+    Arguments, result and errors as in `write_variant`.
     """
-    if precision == "fp16":
-        raise ExportError(
-            "the eager runtime has no fp16 variant: export onnx, openvino or coreml, or use fp32"
-        )
     name = f"eager-{precision}"
     place = folder / name
     place.mkdir()
     source = (gate.weights if quantized is None else quantized).relative_to(folder).as_posix()
     files = {graph: place / f"{graph}.json" for graph in graph_names(gate.config, gate.boxes)}
     for graph, path in files.items():
-        write_graph_file(path, graph, source, gate.config, gate.boxes)
+        write_graph_file(path, graph, source, gate.config, gate.boxes, half=precision == "fp16")
     gate.tell(f"comparing {name} with the float model")
     agreement = gate.pass_or_raise(FileGraphs(files, "eager"), "eager", precision)
     variant = Variant(

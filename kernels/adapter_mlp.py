@@ -342,10 +342,12 @@ class _Tile(NamedTuple):
 # Capability, the largest that is not above the chip's: {bottleneck, padded, at most: (forward, backward)}.
 # None of these spills; `make kernels-aot` shows it.
 _WIDER = {128: (_Tile(16, 64, 8, 2), _Tile(16, 64, 8, 2)), 256: (_Tile(32, 32, 8, 2), _Tile(16, 32, 8, 3))}
+_NEWEST = _WIDER | {256: (_Tile(32, 16, 8, 2), _Tile(16, 32, 8, 3))}
 TILES = {
     80: {64: (_Tile(32, 64, 4, 2), _Tile(32, 64, 8, 2)), **_WIDER},
     90: {64: (_Tile(64, 64, 8, 2), _Tile(64, 64, 8, 2)), **_WIDER},
-    120: {64: (_Tile(32, 64, 4, 2), _Tile(32, 64, 8, 2)), **_WIDER},
+    100: {64: (_Tile(64, 64, 8, 2), _Tile(64, 64, 8, 2)), **_NEWEST},
+    120: {64: (_Tile(32, 64, 4, 2), _Tile(32, 64, 8, 2)), **_NEWEST},
 }
 
 

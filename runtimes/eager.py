@@ -32,6 +32,7 @@ class GraphFile(BaseModel):
         source: folder of the float weights or file of the quantized model, relative to the bundle.
         config: sizes of the model.
         boxes: box slots of the prompt.
+        half: compute products in float16, everything that torch's autocast holds to be sensitive in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,14 +41,15 @@ class GraphFile(BaseModel):
     source: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     config: dict[str, Any]
     boxes: int = Field(default=0, ge=0)
+    half: bool = False
 
 
 class EagerRuntime:
     """One graph of the model in torch. Not thread-safe by contract, see `Runtime`."""
 
-    def __init__(self, spec: GraphSpec, device: torch.device) -> None:
+    def __init__(self, spec: GraphSpec, device: torch.device, *, half: bool = False) -> None:
         self._spec: GraphSpec | None = spec
-        self._name, self._device = spec.name, device
+        self._name, self._device, self._half = spec.name, device, half
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs the graph once; see `Runtime.run`."""
@@ -68,14 +70,18 @@ class EagerRuntime:
                 )
             given.append(value.to(self._device))
         try:
-            with torch.inference_mode():
+            with (
+                torch.inference_mode(),
+                torch.autocast(self._device.type, torch.float16, enabled=self._half),
+            ):
                 found = spec.module(*given)
         except RuntimeError as error:
             raise RuntimeUnavailable(
                 f"{self._name} failed in torch: {' '.join(str(error).split())}"
             ) from error
         values = found if isinstance(found, tuple) else (found,)
-        return {name: value.cpu().numpy() for name, value in zip(spec.outputs, values, strict=True)}
+        single = [value.float() if value.dtype == torch.float16 else value for value in values]
+        return {name: value.cpu().numpy() for name, value in zip(spec.outputs, single, strict=True)}
 
     def close(self) -> None:
         """Frees the model."""
@@ -110,13 +116,17 @@ def open(
     if not found:
         raise ArtifactError(f"{artifact} names the graph {described.graph!r}, which the model lacks")
     spec = found[0]
+    if described.half:
+        _halve(spec.module)
     # The other graphs' parameters have no storage and must not be moved.
-    return EagerRuntime(_moved(spec, where), where)
+    return EagerRuntime(_moved(spec, where), where, half=described.half)
 
 
-def write_graph_file(path: Path, graph: str, source: str, config: ModelConfig, boxes: int) -> None:
+def write_graph_file(
+    path: Path, graph: str, source: str, config: ModelConfig, boxes: int, *, half: bool = False
+) -> None:
     """Writes the file of one graph."""
-    content = GraphFile(graph=graph, source=source, config=config.to_dict(), boxes=boxes)
+    content = GraphFile(graph=graph, source=source, config=config.to_dict(), boxes=boxes, half=half)
     path.write_text(json.dumps(content.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -140,6 +150,13 @@ def _device(device: str) -> torch.device:
             "or ask for device 'cpu'"
         )
     return torch.device(device)
+
+
+def _halve(module: torch.nn.Module) -> None:
+    """Weights of products in float16, so that autocast has nothing to convert at each run."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            part.half()
 
 
 def _moved(spec: GraphSpec, device: torch.device) -> GraphSpec:

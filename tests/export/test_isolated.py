@@ -58,7 +58,7 @@ def test_errors_and_deaths():
 
 
 def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_LARGE", 0)
+    monkeypatch.setattr(exporting, "LARGE", 0)
     told: list[str] = []
     manifest, agreement = export_bundle(
         exported.run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from sam3i_edge import Segmenter
 from sam3i_edge.bundle import Bundle
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export import targets
+from sam3i_edge.export import targets, variant
+from sam3i_edge.export.parity import LIMITS
 from sam3i_edge.export.targets import add_variants
+from sam3i_edge.export.variant import Gate
 
 
 def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
@@ -21,8 +24,9 @@ def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
     assert list(manifest.variants) == ["onnx-fp32", "onnx-fp16"]
     assert [row.status for row in rows] == ["ok"]
     assert 0 < rows[0].bytes < sum(f.stat().st_size for f in (out / "onnx-fp32").iterdir())
-    again, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32"], pairs=12, overwrite=True)
+    again, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32", "fp16"], pairs=12, overwrite=True)
     assert again.variants["eager-fp32"].agreement["min_iou"] == 1.0
+    assert 0 < again.variants["eager-fp16"].agreement["score"] < 0.01
     image = draw_scene(np.random.default_rng(3)).image
     with Segmenter(out, runtime="eager") as eager, Segmenter(out) as onnx:
         one, other = (s.segment(image, "the red star", level="simple") for s in (eager, onnx))
@@ -30,24 +34,55 @@ def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
     np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
 
 
-def test_what_fails_leaves_nothing_and_says_why(exported, tmp_path: Path) -> None:
+def test_what_fails_leaves_nothing_and_says_why(exported, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(LIMITS, "fp16", replace(LIMITS["fp16"], mean_iou=1.1))
     out = tmp_path / "some"
     manifest, rows = add_variants(Bundle.open(exported.bundle), out, ["eager"], ["fp16", "fp32"], pairs=12)
     assert list(manifest.variants) == ["onnx-fp32", "eager-fp32"]
     assert [row.variant for row in rows] == ["", "eager-fp32"]
-    assert "no fp16 variant" in rows[0].status
+    assert "fp16: 1 - mean_iou" in rows[0].status
+    assert "the worst pair is number" in rows[0].status
     assert not (out / "eager-fp16").exists()
-    with pytest.raises(ExportError, match="no fp16 variant"):
+    with pytest.raises(ExportError, match="fp16: 1 - mean_iou"):
         add_variants(Bundle.open(exported.bundle), tmp_path / "none", ["eager"], ["fp16"], pairs=12)
     assert not (tmp_path / "none").exists()
 
 
+def test_what_misses_the_gate_shows_its_figures_and_worst_pair(exported, tmp_path: Path, monkeypatch) -> None:
+    out = tmp_path / "some"
+
+    def misses(folder: Path, gate: Gate, precision: str, quantized: Path | None):
+        with monkeypatch.context() as patch:
+            patch.setitem(LIMITS, precision, replace(LIMITS[precision], min_iou=1.1))
+            return variant.write_eager(folder, gate, precision, quantized)
+
+    monkeypatch.setattr(variant, "write_misses", misses, raising=False)
+    monkeypatch.setitem(targets._WRITERS, "openvino", (variant.__name__, "write_misses", "export"))
+    _, rows = add_variants(
+        Bundle.open(exported.bundle), out, ["openvino", "eager"], ["fp32"], pairs=12, overwrite=True
+    )
+    assert [row.variant for row in rows] == ["", "eager-fp32"]
+    assert rows[0].agreement == rows[1].agreement
+    assert "min_iou" in rows[0].status
+    assert "drawn in" in rows[0].status
+    assert {path.name for path in tmp_path.iterdir()} == {"some", "some.openvino-fp32.worst-pair.png"}
+
+
+def test_a_variant_that_is_there_already_is_replaced(exported, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    add_variants(Bundle.open(exported.bundle), out, ["eager"], ["fp32"], pairs=12)
+    manifest, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32"], pairs=18, overwrite=True)
+    assert list(manifest.variants) == ["onnx-fp32", "eager-fp32"]
+    assert manifest.variants["eager-fp32"].agreement["pairs"] == 18
+    Bundle.open(out)
+
+
 def test_a_missing_framework_is_a_row_with_the_pip_line(exported, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(targets._WRITERS, "openvino", ("no_such_framework", "write"))
+    monkeypatch.setitem(targets._WRITERS, "openvino", ("no_such_framework", "write", "export,openvino"))
     _, rows = add_variants(
         Bundle.open(exported.bundle), tmp_path / "out", ["openvino", "eager"], ["fp32"], pairs=12
     )
-    assert "pip install 'sam3i-edge[openvino]'" in rows[0].status
+    assert "pip install 'sam3i-edge[export,openvino]'" in rows[0].status
     assert rows[1].status == "ok"
 
 
