@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sam3i_edge import __version__
-from sam3i_edge.export.mil_reference import MilGraphs
+from sam3i_edge.errors import ExportError
+from sam3i_edge.export.isolated import call
+from sam3i_edge.export.mil_reference import MilGraphs, MilProgram, QuantizedWeight
 from sam3i_edge.export.mlpackage import PackageOptions, export_mlpackage
 from sam3i_edge.export.parity import Agreement
 from sam3i_edge.export.variant import Gate
 from sam3i_edge.manifest import Variant
+from sam3i_edge.quantize.spec import QuantSpec
 
 
 def write_variant(
@@ -47,8 +52,12 @@ def write_variant(
         isolate=gate.isolate,
         progress=gate.done("converted"),
     )
+    paths = {graph: place / file for graph, file in files.items()}
+    figures: dict[str, float] = {}
+    if quantized is not None:
+        figures["equal_layers"] = check_integers(QuantSpec.load(quantized), paths, isolate=gate.isolate)
     gate.tell(f"comparing {name} with the float model")
-    graphs = MilGraphs({graph: place / file for graph, file in files.items()})
+    graphs = MilGraphs(paths)
     agreement = gate.pass_or_raise(graphs, "evaluator", precision)
     variant = Variant(
         runtime="coreml",
@@ -56,7 +65,47 @@ def write_variant(
         graphs={graph: f"{name}/{file}" for graph, file in files.items()},
         boxes=gate.boxes,
         quant_spec=None if quantized is None else quantized.relative_to(folder).as_posix(),
-        agreement=agreement.to_dict(),
+        agreement={**agreement.to_dict(), **figures},
         versions={"sam3i-edge": __version__, **{p: version(p) for p in ("torch", "coremltools")}},
     )
     return {name: variant}, agreement
+
+
+def check_integers(spec: QuantSpec, packages: Mapping[str, Path], *, isolate: bool = False) -> int:
+    """Looks for the integers and scales of the spec in packages, by content, as Core ML renames weights.
+
+    Args:
+        spec: what was exported.
+        packages: graph name -> package.
+        isolate: read each package in a process of its own.
+
+    Returns:
+        The number of layers found; that is all of them.
+
+    Raises:
+        ExportError: a layer is in no package.
+    """
+    held: set[tuple[Any, ...]] = set()
+    for path in packages.values():
+        held |= call(_weights_of, path, isolate=isolate)[0]
+    missing = sorted(name for name in spec.layers if _key(spec, name) not in held)
+    if missing:
+        raise ExportError(
+            f"the integers or scales of {len(missing)} quantized layers are in no package, the first is "
+            f"{missing[0]}"
+        )
+    return len(spec.layers)
+
+
+def _weights_of(path: Path) -> set[tuple[Any, ...]]:
+    return {weight.key() for weight in MilProgram(path).quantized_weights()}
+
+
+def _key(spec: QuantSpec, name: str) -> tuple[Any, ...]:
+    layer = spec.layers[name]
+    integers, scale = (spec.tensors[f"{name}.{part}"].numpy() for part in ("weight", "weight_scale"))
+    if not layer.group:
+        shape = [1] * integers.ndim
+        shape[1 if layer.kind == "conv_transpose2d" else 0] = -1
+        scale = scale.reshape(shape)
+    return QuantizedWeight(name, integers, scale).key()

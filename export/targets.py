@@ -8,24 +8,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.bundle import Bundle, BundleFolder, new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
 from sam3i_edge.export.bundle import PARITY_PAIRS, read_config
 from sam3i_edge.export.parity import Agreement, model_pairs
 from sam3i_edge.export.variant import LARGE, Gate
 from sam3i_edge.manifest import Manifest, Variant
 from sam3i_edge.model.parts import build_model, open_weights
+from sam3i_edge.runtimes import BF16
 
 FLOAT = ("fp32", "fp16")
-PRECISIONS = (*FLOAT, "int8", "int8w", "int4")
+# The last is int8 with bfloat16 in between: OpenVINO on CPUs that have it, and nowhere else.
+PRECISIONS = (*FLOAT, "int8", "int8w", "int4", f"int8{BF16}")
 
 Writer = Callable[[Path, Gate, str, Path | None], tuple[dict[str, Variant], Agreement]]
-# Target -> module and function; each framework is imported when it is asked for.
+# Target -> module and function, and the extra that installs what they need; each framework is imported when
+# it is asked for.
 _WRITERS = {
-    "onnx": ("sam3i_edge.export.variant", "write_variant"),
-    "eager": ("sam3i_edge.export.variant", "write_eager"),
-    "openvino": ("sam3i_edge.export.openvino_ir", "write_variant"),
-    "coreml": ("sam3i_edge.export.coreml_variant", "write_variant"),
+    "onnx": ("sam3i_edge.export.variant", "write_variant", "export"),
+    "eager": ("sam3i_edge.export.variant", "write_eager", "export"),
+    "openvino": ("sam3i_edge.export.openvino_ir", "write_variant", "export,openvino"),
+    "coreml": ("sam3i_edge.export.coreml_variant", "write_variant", "export,coreml"),
 }
 TARGETS = tuple(_WRITERS)
 
@@ -38,7 +41,7 @@ class Row:
         target, precision: what was asked for.
         variant: its name in the bundle, or "" where it failed.
         bytes: of its folder.
-        agreement: with the float model, or None where it failed.
+        agreement: with the float model, also where that is why it failed; None where nothing was compared.
         status: "ok", or the reason.
     """
 
@@ -61,6 +64,9 @@ def add_variants(
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Manifest, list[Row]]:
     """Writes a bundle with these variants added; one that fails is left out and its row says why.
+
+    What the bundle holds already of a target at a precision is replaced. Of each variant that misses the
+    agreement gate the worst pair is drawn beside `out`.
 
     Args:
         bundle: with float weights, and `quant/<precision>.safetensors` for each quantized precision.
@@ -87,8 +93,8 @@ def add_variants(
     for precision in precisions:
         if precision not in FLOAT and not (bundle.root / _quantized(precision)).is_file():
             raise ArtifactError(
-                f"bundle {bundle.root} has no {precision} model: make one with 'sam3i-edge quantize "
-                f"{bundle.root} --recipe {precision}'"
+                f"bundle {bundle.root} has no {_quantized(precision).stem} model: make one with 'sam3i-edge "
+                f"quantize {bundle.root} --recipe {_quantized(precision).stem}'"
             )
     config = read_config(weights)
     boxes = next(iter(bundle.manifest.variants.values())).boxes
@@ -105,12 +111,15 @@ def add_variants(
             model_pairs(pairs, config, boxes),
             size > LARGE,
             tell,
-            picture=out.absolute().with_name(f"{out.name}.worst-pair.png"),
         )
+        for target in targets:
+            for precision in precisions:
+                _drop(folder, target, precision)
         written: dict[str, Variant] = {}
         for target in targets:
             for precision in precisions:
                 tell(f"{target} {precision}")
+                gate.picture = out.absolute().with_name(f"{out.name}.{target}-{precision}.worst-pair.png")
                 found, row = _write(folder.path, gate, target, precision)
                 written |= found
                 rows.append(row)
@@ -121,13 +130,26 @@ def add_variants(
 
 
 def _quantized(precision: str) -> Path:
-    return Path("quant") / f"{precision}.safetensors"
+    return Path("quant") / f"{precision.removesuffix(BF16)}.safetensors"
+
+
+def _drop(folder: BundleFolder, target: str, precision: str) -> None:
+    """Takes an earlier variant of a target at a precision out of the bundle."""
+    assert folder.base is not None
+    for name in (f"{target}-{precision}", *([f"{target}-mixed"] if precision == "int8" else [])):
+        if name in folder.base.variants:
+            shutil.rmtree(folder.path / name)
+            kept = {other: variant for other, variant in folder.base.variants.items() if other != name}
+            folder.base = folder.base.model_copy(update={"variants": kept})
 
 
 def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[str, Variant], Row]:
-    module, function = _WRITERS[target]
+    module, function, extra = _WRITERS[target]
     before = {path.name for path in folder.iterdir()}
+    gate.compared = None
     try:
+        if precision.endswith(BF16) and target != "openvino":
+            raise ExportError(f"{target} has no {precision}: only openvino computes bfloat16 beside integers")
         writer: Writer = getattr(importlib.import_module(module), function)
         quantized = None if precision in FLOAT else folder / _quantized(precision)
         found, agreement = writer(folder, gate, precision, quantized)
@@ -137,8 +159,10 @@ def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[
                 shutil.rmtree(path)
         status = str(error)
         if isinstance(error, ImportError):
-            status = f"{error}: pip install 'sam3i-edge[{target}]'"
-        return {}, Row(target=target, precision=precision, variant="", bytes=0, agreement=None, status=status)
+            status = f"{error}: pip install 'sam3i-edge[{extra}]'"
+        return {}, Row(
+            target=target, precision=precision, variant="", bytes=0, agreement=gate.compared, status=status
+        )
     name = next(iter(found))
     size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
     return found, Row(

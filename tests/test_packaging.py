@@ -56,7 +56,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "export.swift_package",
         "export.swift",
     ),
-    "openvino": ("export.openvino_ir", "runtimes.ov"),
+    "openvino": ("export.openvino_integers", "export.openvino_ir", "runtimes.ov"),
 }
 BESIDE = {
     "coreml": "export",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam3i_edge.cli.needs import needs
 from sam3i_edge.cli.output import Json, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from sam3i_edge.export.targets import Row
 
 
 def export(
@@ -63,20 +66,27 @@ def export(
             )
         _export_run(Path(source), out, license_file, name, threshold, pairs, overwrite, as_json)
     else:
-        _add(source, out, to.split(","), precision.split(","), pairs, overwrite, as_json)
+        targets, precisions = ([part.strip() for part in given.split(",")] for given in (to, precision))
+        if swift is not None and "coreml" not in targets:
+            raise ValueError("--swift goes with a Core ML variant: add coreml to --to")
+        whole = _add(source, out, targets, precisions, pairs, overwrite, as_json)
         if swift is not None:
-            _write_swift(out, swift)
+            _write_swift(out, swift, precisions)
+        if not whole:
+            raise typer.Exit(1)
 
 
-def _write_swift(bundle: Path, folder: Path) -> None:
+def _write_swift(bundle: Path, folder: Path, precisions: list[str]) -> None:
     from sam3i_edge.bundle import Bundle
     from sam3i_edge.export.swift_package import write_swift_package
 
     opened = Bundle.open(bundle)
-    found = [(n, v) for n, v in opened.manifest.variants.items() if v.runtime == "coreml"]
-    if not found:
-        raise ValueError(f"{bundle} has no Core ML variant for --swift: add --to coreml")
-    name, variant = found[0]
+    variants = opened.manifest.variants
+    name = next((name for p in precisions if (name := f"coreml-{p}") in variants), None)
+    if name is None:
+        note("no Swift package: there is no Core ML variant to write it for")
+        return
+    variant = variants[name]
     write_swift_package(
         folder,
         opened.manifest,
@@ -96,15 +106,16 @@ def _add(
     pairs: int,
     overwrite: bool,
     as_json: bool,
-) -> None:
+) -> bool:
+    """Adds the variants and shows what became of each; whether all were written."""
     from sam3i_edge.bundle import Bundle, find_bundle
     from sam3i_edge.export.targets import add_variants
 
     _, rows = add_variants(
         Bundle.open(find_bundle(source)),
         out,
-        [target.strip() for target in targets],
-        [precision.strip() for precision in precisions],
+        targets,
+        precisions,
         pairs=pairs,
         overwrite=overwrite,
         progress=note,
@@ -123,18 +134,26 @@ def _add(
         ]
         print_json({"bundle": str(out), "variants": plain})
     else:
-        cells = [
-            (
-                f"{row.target} {row.precision}",
-                f"{row.bytes / 2**20:.1f} MiB",
-                str(row.agreement) if row.agreement else "",
-                row.status,
-            )
-            for row in rows
-        ]
-        print_table(str(out), ("variant", "size*", "agreement with the float model", "status"), cells)
-    if any(row.status != "ok" for row in rows):
-        raise typer.Exit(1)
+        columns = ("variant", "size*", "same count*", "mask IoU*", "least*", "score*", "box px*", "status")
+        title = f"{out}: beside the float model, on {pairs} pairs (score and box: most of 99 % of instances)"
+        print_table(title, columns, [_cells(row) for row in rows])
+    return all(row.status == "ok" for row in rows)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found, name = row.agreement, f"{row.target} {row.precision}"
+    if found is None:
+        return (name, "", "", "", "", "", "", row.status)
+    return (
+        name,
+        f"{row.bytes / 2**20:.1f} MiB" if row.bytes else "",
+        f"{found.same_count:.3f}",
+        f"{found.mean_iou:.4f}",
+        f"{found.min_iou:.3f}",
+        f"{found.score_p99:.3f}",
+        f"{found.box_px_p99:.2f}",
+        row.status,
+    )
 
 
 def _export_run(

@@ -14,13 +14,13 @@ pytest.importorskip("openvino")
 
 import openvino
 
-from sam3i_edge.errors import ExportError
+from sam3i_edge import Segmenter
+from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export import openvino_ir
 from sam3i_edge.export.onnx_graph import write_graph
+from sam3i_edge.export.openvino_integers import check_integers, integer_work, read_integers
 from sam3i_edge.export.openvino_ir import (
-    check_integers,
-    integer_work,
-    read_integers,
     with_uint8_input,
     write_ir,
     write_variant,
@@ -37,7 +37,7 @@ from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 START, END = (SPECIAL_TOKENS.index(token) for token in ("<start>", "<end>"))
-FOUR_BITS = ("text_encoder.simple", "detector")
+FOUR_BITS = ("image_encoder", "text_encoder.simple")  # the detector takes longest to trace
 
 
 def convert(graphs: dict[str, Path], folder: Path, precision: str) -> dict[str, Path]:
@@ -160,7 +160,8 @@ def test_int4_integers_and_groups_are_those_of_the_spec(int4):
         assert layer.inputs is None
         np.testing.assert_array_equal(layer.integers, spec.tensors[f"{name}.weight"].numpy(), err_msg=name)
         np.testing.assert_array_equal(layer.scale, spec.tensors[f"{name}.weight_scale"].numpy(), err_msg=name)
-    wanted = {n for n in spec.layers if n.startswith("detector.")}
+    wanted = {n for n in spec.layers if n.startswith("image_encoder.")}
+    assert wanted
     assert wanted <= found.keys()
 
 
@@ -291,6 +292,37 @@ def test_a_quantized_variant_is_checked_and_named_by_what_runs(
     assert variant.agreement["equal_layers"] == len(quantized.spec.layers)
     assert variant.versions["openvino"]
     assert all((tmp_path / path).is_file() for path in variant.graphs.values())
+
+
+def test_the_onnx_graphs_of_the_bundle_are_converted_as_they_are(quantized, gate, tmp_path, monkeypatch):
+    def export_onnx(*arguments, **options):
+        raise AssertionError("exported again")
+
+    monkeypatch.setattr(openvino_ir, "export_onnx", export_onnx)
+    monkeypatch.setitem(LIMITS, "int8", Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None))
+    shutil.copytree(quantized.bundle.root, tmp_path, dirs_exist_ok=True)
+    made, _ = write_variant(tmp_path, gate(tmp_path), "int8", tmp_path / "quant" / "int8.safetensors")
+    assert made["openvino-int8"].agreement["equal_layers"] == len(quantized.spec.layers)
+    with pytest.raises(AssertionError, match="exported again"):
+        write_variant(tmp_path, gate(tmp_path), "int4", tmp_path / "quant" / "int4.safetensors")
+
+
+def test_a_bundle_whose_ir_was_edited_by_hand_is_refused(onnx, exported, tmp_path):
+    with new_bundle(tmp_path / "bundle", base=Bundle.open(exported.bundle)) as folder:
+        place = folder.path / "openvino-fp32"
+        place.mkdir()
+        convert({"detector": onnx["detector"]}, place, "fp32")
+        folder.finish(variants={})
+    graph = tmp_path / "bundle" / "openvino-fp32" / "detector.xml"
+    text = graph.read_text()
+    Bundle.open(tmp_path / "bundle")
+    for edited, message in (
+        (text.replace("f32", "f16", 1), "was changed, its sha256"),
+        (text + " ", "bytes"),
+    ):
+        graph.write_text(edited)
+        with pytest.raises(ArtifactError, match=rf"openvino-fp32/detector\.xml .*{message}"):
+            Segmenter(tmp_path / "bundle", runtime="openvino")
 
 
 def test_a_renamed_output_is_refused(onnx, tmp_path, monkeypatch):
