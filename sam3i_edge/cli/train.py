@@ -105,13 +105,15 @@ def train(
 
 def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainConfig, Tokenizer]:
     from sam3i_edge.model.config import PRESETS as MODELS
+    from sam3i_edge.train.checkpoint import read_config
     from sam3i_edge.train.config import PRESETS, TrainConfig, preset
 
     is_file = config.endswith(".json") or (config not in PRESETS and Path(config).exists())
     chosen = TrainConfig.read(Path(config)) if is_file else preset(config)
-    if chosen.model not in MODELS:
+    if chosen.model and chosen.model not in MODELS:
         raise ValueError(f"{config}: unknown model {chosen.model!r}; choose from {', '.join(MODELS)}")
-    return chosen, _tokenizer(out, tokenizer, MODELS[chosen.model].vocab_size)
+    sizes = MODELS[chosen.model] if chosen.model else read_config(Path(chosen.start))
+    return chosen, _tokenizer(out, tokenizer, sizes.vocab_size)
 
 
 def _from_bundle(

@@ -25,7 +25,7 @@ from sam3i_edge.quantize.calibration import Calibration
 from sam3i_edge.quantize.ranges import activation_scale, weight_scale
 
 _ALPHAS = (0.25, 0.4, 0.5, 0.6, 0.75)
-_ROWS = 512  # of the sample, to compare errors on
+_ROWS = 512  # of the sample, and of each weight, to compare errors on
 _GAIN = 0.97  # of the error that balancing must reach to be worth a change
 
 
@@ -81,13 +81,14 @@ def balance(model: nn.Module, modules: Mapping[str, nn.Module], seen: Calibratio
         weights = [reader.weight for reader in readers if isinstance(reader, nn.Linear)]
         columns = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0).clamp(min=1e-6)
         largest = found.largest.clamp(min=1e-6)
-        rows = found.rows[:: max(1, len(found.rows) // _ROWS)]
-        start = best = _error(rows, weights, found.largest, torch.ones_like(columns))
+        rows = _some(found.rows)
+        parts = [_some(weight) for weight in weights]
+        start = best = _error(rows, parts, found.largest, torch.ones_like(columns))
         chosen: tuple[float, torch.Tensor] | None = None
         for alpha in _ALPHAS:
             factor = largest**alpha / columns ** (1 - alpha)
             factor = (factor / factor.log().mean().exp()).clamp(1e-3, 1e3)
-            error = _error(rows, weights, found.largest, factor)
+            error = _error(rows, parts, found.largest, factor)
             if error < best and error < _GAIN * start:
                 best, chosen = error, (alpha, factor)
         if chosen is None:
@@ -100,6 +101,11 @@ def balance(model: nn.Module, modules: Mapping[str, nn.Module], seen: Calibratio
             seen.inputs[name].scale(1 / factor)
         changed[group.producer] = alpha
     return changed
+
+
+def _some(rows: torch.Tensor) -> torch.Tensor:
+    """At least `_ROWS` rows, evenly taken, where there are twice as many or more; else all."""
+    return rows[:: max(1, len(rows) // _ROWS)]
 
 
 def _divide(producer: nn.Module, factor: torch.Tensor) -> None:

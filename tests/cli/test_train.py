@@ -14,7 +14,7 @@ from sam3i_edge.cli.app import main
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes.ort import usable_cores
 from sam3i_edge.train import trainer
-from sam3i_edge.train.config import TrainConfig, fine_tuning, preset
+from sam3i_edge.train.config import TrainConfig, fine_tuning, preset, quantization_aware
 from sam3i_edge.train.trainer import Progress
 
 
@@ -107,6 +107,15 @@ def test_a_config_file(tmp_path, asked):
     file.write_text(json.dumps(preset("sam3i-nano").to_json()))
     assert main(["train", str(file), "--out", str(tmp_path / "run")]) == 0
     assert asked[0]["config"] == preset("sam3i-nano")
+
+
+def test_the_config_of_a_quantized_run_can_be_given_again(tmp_path, asked, float_bundle):
+    config = quantization_aware("int4", str(float_bundle.root / "weights"))
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(replace(config, images=2).to_json()))
+    arguments = ["--out", str(tmp_path / "run"), "--tokenizer", str(float_bundle.root / "tokenizer.json")]
+    assert main(["train", str(file), *arguments]) == 0
+    assert asked[0]["config"] == replace(config, images=2)
 
 
 @pytest.mark.parametrize("arguments", [["train", "sam3i-nano"], ["export", "run", "--license", "LICENSE"]])
