@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import sam3i_edge
-from sam3i_edge.benchmark import conditions, runner
+from sam3i_edge.benchmark import conditions, plot, runner
 from sam3i_edge.benchmark.pareto import configurations, recommend
 from sam3i_edge.benchmark.plan import Plan, Planned, plan
 from sam3i_edge.benchmark.questions import read_data
@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--resolution", type=int, help="rows of models with this side, px (all)")
     group.addoption("--budget", default="quick", choices=sorted(BUDGETS), help="of a row (quick)")
     group.addoption("--data", type=Path, help="folder with annotations.json and images/ (drawn scenes)")
-    group.addoption("--out", type=Path, help="folder for results.json and report.html of the rows")
+    group.addoption("--out", type=Path, help="folder for results.json, report.html and the plot")
     group.addoption("--official", type=Path, help="folder of peers/official_graphs.py (skipped)")
     group.addoption("--sides", default="336,1008", help="sides of the official size, px (336,1008)")
     group.addoption("--save-results", action="store_true", help="write benchmarks/results/<machine>.json")
@@ -117,8 +117,13 @@ class Rows:
         return self.make_bench()
 
     def measure(self, planned: Planned, level: Level, row: Row) -> Row:
-        """Measures a row and keeps it."""
-        done = self.bench.row(planned, level, row)
+        """Measures a row and keeps it; one that Ctrl-C cuts off is kept as such."""
+        try:
+            done = self.bench.row(planned, level, row)
+        except KeyboardInterrupt:
+            cut = {"status": "interrupted", "problem": "interrupted by Ctrl-C", "after": conditions.now()}
+            self.add(rows=(*self.results.rows, row.model_copy(update=cut)))
+            raise
         self.add(rows=(*self.results.rows, done))
         return done
 
@@ -236,6 +241,9 @@ def _show_rows(
         out.mkdir(parents=True, exist_ok=True)
         results.write(out / RESULTS)
         write_whole(out / "report.html", html(results))
+        plotted = configurations(results.rows)
+        if plotted:
+            plot.pareto(plotted, out, results.machine.processor or results.machine.architecture)
         terminalreporter.write_line(f"written to {out}")
 
 

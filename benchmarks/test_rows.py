@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sam3i_edge.benchmark.process import RowProcess
 from sam3i_edge.benchmark.questions import questions
 from sam3i_edge.benchmark.runner import started
@@ -50,9 +52,23 @@ def test_limits(rows: Any) -> None:
         assert one.possible_ms > 0
 
 
+def test_sides(rows: Any) -> None:
+    """The image encoder and the detector at other sides, where the bundle has float weights to export."""
+    from sam3i_edge.benchmark.sides import sides_curves
+
+    bundle = rows.plan.rows[0].bundle
+    weights = bundle.root / "weights"
+    if not weights.is_dir():
+        pytest.skip(f"{bundle.manifest.name} has no float weights to export at other sides")
+    found = sides_curves(bundle.manifest.name, weights, rows.threads, turns=_ROUNDS, tell=lambda _: None)
+    rows.add(curves=(*rows.results.curves, *found))
+    for curve in found:
+        assert curve.points[-1].p50 > curve.points[0].p50
+
+
 def test_post_processing_by_instances(rows: Any) -> None:
     from sam3i_edge.benchmark.curves import instances_curve
 
     curve = instances_curve(3)
-    rows.add(curves=(curve,))
+    rows.add(curves=(*rows.results.curves, curve))
     assert [point.x for point in curve.points][-1] == 200

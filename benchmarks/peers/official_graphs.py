@@ -4,7 +4,7 @@ FOLDER/weights holds the float weights of a model of the official size, and FOLD
 `QuantSpec`; they may be of another side, since neither depends on it (scripts/full_size_int8.py makes both
 with random weights). FOLDER/SIDE gets, where it is not there yet:
 
-    fp32, int8                   our graphs for ONNX Runtime
+    onnx-fp32, onnx-int8         our graphs for ONNX Runtime
     openvino-int8, -int8-bf16    ours for OpenVINO; the second computes in bfloat16 what is not in integers
     dynamic-QInt8, -QUInt8       our float graphs after ONNX Runtime's `quantize_dynamic`
     peer-fp32                    transformers' graphs, by `openvino.convert_model`
@@ -124,12 +124,12 @@ def make(folder: Path, side: int, only: list[str]) -> None:
     """Makes what is missing, or of that what is named."""
     weights, spec, place = folder / "weights", folder / "int8.safetensors", folder / str(side)
     steps: dict[str, Callable[[Path], Any]] = {
-        "fp32": lambda to: float_and_int8(weights, weights, side, to),
-        "int8": lambda to: float_and_int8(spec, weights, side, to),
-        "openvino-int8": lambda to: openvino_of(place / "int8", "int8", to),
-        "openvino-int8-bf16": lambda to: openvino_of(place / "int8", "int8-bf16", to),
-        "dynamic-QInt8": lambda to: dynamic(place / "fp32", "QInt8", to),
-        "dynamic-QUInt8": lambda to: dynamic(place / "fp32", "QUInt8", to),
+        "onnx-fp32": lambda to: float_and_int8(weights, weights, side, to),
+        "onnx-int8": lambda to: float_and_int8(spec, weights, side, to),
+        "openvino-int8": lambda to: openvino_of(place / "onnx-int8", "int8", to),
+        "openvino-int8-bf16": lambda to: openvino_of(place / "onnx-int8", "int8-bf16", to),
+        "dynamic-QInt8": lambda to: dynamic(place / "onnx-fp32", "QInt8", to),
+        "dynamic-QUInt8": lambda to: dynamic(place / "onnx-fp32", "QUInt8", to),
         "peer-fp32": lambda to: peer(side, to),
         "peer-int8w": lambda to: nncf_of(place / "peer-fp32", False, side, to),
         "peer-w8a8": lambda to: nncf_of(place / "peer-fp32", True, side, to),

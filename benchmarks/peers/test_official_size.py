@@ -38,7 +38,7 @@ class Way:
 
 
 OURS = (
-    Way("ONNX Runtime int8", "ours", "int8", ("onnxruntime",)),
+    Way("ONNX Runtime int8", "ours", "onnx-int8", ("onnxruntime",)),
     Way("OpenVINO int8", "ours", "openvino-int8", ("openvino",)),
     Way("OpenVINO int8-bf16", "ours", "openvino-int8-bf16", ("openvino",)),
 )
@@ -49,7 +49,7 @@ PEERS = (
     Way("transformers by OpenVINO, float weights (its bfloat16)", "openvino", "peer-fp32"),
     Way("transformers by OpenVINO, NNCF int8 weights", "openvino", "peer-int8w"),
     Way("transformers by OpenVINO, NNCF W8A8", "openvino", "peer-w8a8"),
-    Way("our graphs, ONNX Runtime fp32", "ours", "fp32", ("onnxruntime",)),
+    Way("our graphs, ONNX Runtime fp32", "ours", "onnx-fp32", ("onnxruntime",)),
     Way("our graphs, quantize_dynamic QInt8", "ours", "dynamic-QInt8", ("onnxruntime",)),
     Way("our graphs, quantize_dynamic QUInt8", "ours", "dynamic-QUInt8", ("onnxruntime",)),
 )

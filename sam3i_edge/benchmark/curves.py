@@ -1,4 +1,4 @@
-"""How cost grows: with instructions on one picture, its size, its instances, and the length of a stream."""
+"""How cost grows: instructions on a picture, its size, instances, length of a stream, side of the input."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sam3i_edge.benchmark.plan import Planned
 from sam3i_edge.benchmark.process import RowProcess
 from sam3i_edge.benchmark.questions import Question, questions
 from sam3i_edge.benchmark.schema import END_TO_END, Curve, Point
+from sam3i_edge.benchmark.sides import sides_curves
 
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _INSTANCES = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -28,9 +29,11 @@ def curves(
         threads: as in the rows.
         turns: how often a point is measured, at least 1.
         frames: length of the stream.
-        tell: called with a word on each curve.
+        tell: called with a word on each curve. Sides are measured where a bundle has float weights and torch
+            is installed.
 
     Raises:
+        ExportError: a graph of another side cannot be exported.
         RuntimeUnavailable: a row does not run.
     """
     found = []
@@ -56,6 +59,13 @@ def curves(
             memory = process.call("stream", [q.image for q in asked[:16]], asked[0].text, frames)
             points = tuple(Point(x=x, p50=y, p90=y) for x, y in memory)
             found.append(Curve(title=f"{row.name}: memory over a stream", x="frames", y="MiB", points=points))
+    for bundle in {row.bundle.root: row.bundle for row in planned}.values():
+        weights = bundle.root / "weights"
+        if weights.is_dir():
+            try:
+                found += sides_curves(bundle.manifest.name, weights, threads, turns=turns, tell=tell)
+            except ModuleNotFoundError as missing:
+                tell(f"no curve of sides: {missing.name} is not installed ('sam3i-edge[export]')")
     tell("post-processing by instances")
     found.append(instances_curve(turns))
     return tuple(found)
