@@ -41,7 +41,7 @@ LINEAR_SIZES = ((5184, 1024, 4736), (5184, 256, 2048), (201, 256, 2048), (32, 10
 TOLERANCE = {torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative, in the norm
 QUANTIZED_TOLERANCE = 2e-2  # the float layer does not round its input to 8 bits
 HEADER = (
-    "operator", "batch", "dtype", "contender", "forward ms (p95)", "forward + backward ms (p95)",
+    "operator", "batch", "dtype", "contender", "forward ms (p90)", "forward + backward ms (p90)",
     "extra memory MiB", "GB/s", "of a copy",
 )  # fmt: skip
 
@@ -176,9 +176,9 @@ def _check(name: str, function: Callable[..., Outputs], case: Case) -> None:
 
 
 def _times(function: Callable[[], object]) -> tuple[float, float]:
-    """Median and p95 in ms; the L2 cache is flushed before each run."""
-    median, p95 = triton.testing.do_bench(function, warmup=50, rep=300, quantiles=[0.5, 0.95])
-    return median, p95
+    """Median and p90 in ms; the L2 cache is flushed before each run."""
+    median, p90 = triton.testing.do_bench(function, warmup=50, rep=300, quantiles=[0.5, 0.9])
+    return median, p90
 
 
 def _extra_memory(function: Callable[[], object]) -> float:
