@@ -113,6 +113,8 @@ def _integer_bias(
             for place, value in enumerate(node.inputs)
             if value is not None and value.name == f"{name}.bias"
         ]
+        if not found and not tensors[f"{name}.bias"].any():
+            found = [(_add_behind(graph, product), 1)]  # adding nothing was optimised away
         if len(found) != 1:
             raise ExportError(
                 f"{name}: want one Add of its bias behind {product.op_type}, found {len(found)}"
@@ -132,6 +134,18 @@ def _integer_bias(
     node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(scale.shape)
     graph.insert_before(reader, node)
     reader.replace_input_with(place, node.outputs[0])
+
+
+def _add_behind(graph: ir.Graph, product: ir.Node) -> ir.Node:
+    """An addition behind a product, which integer kernels are made of; its second input is yet to be set."""
+    value = product.outputs[0]
+    add = ir.node("Add", [value, value])
+    add.outputs[0].dtype, add.outputs[0].shape = value.dtype, value.shape
+    readers = [(node, place) for node, place in value.uses() if node is not add]
+    graph.insert_after(product, add)
+    for node, place in readers:
+        node.replace_input_with(place, add.outputs[0])
+    return add
 
 
 def bias_scale(weight_scale: torch.Tensor, input_scale: float) -> NDArray[np.float32]:

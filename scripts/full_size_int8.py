@@ -1,10 +1,11 @@
 """Quantizes a model of official size with random weights to int8, and measures it beside float32.
 
-    python scripts/full_size_int8.py FOLDER --resolution 336 [--queries 5]
+    python scripts/full_size_int8.py FOLDER --resolution 336 [--queries 5] [--spec SPEC]
 
 FOLDER gets the float weights (4.6 GB), the quantized model, its ONNX graphs, the float image encoder and
 `full-size-int8-336.json`. Each step runs in a process of its own, whose peak memory is recorded. Nothing here
 is trained: sizes, memory and latency mean something, masks do not, so outputs are compared by relative error.
+No weight depends on the resolution, so a SPEC that was made at another one can be exported instead.
 """
 
 from __future__ import annotations
@@ -128,10 +129,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--resolution", type=int, default=336)
     parser.add_argument("--queries", type=int, default=5)
+    parser.add_argument("--spec", type=Path, help="quantized model to export in place of a new one")
     given = parser.parse_args()
     folder: Path = given.folder / str(given.resolution)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, spec = folder / "weights", folder / "int8.safetensors"
+    weights, spec = folder / "weights", given.spec or folder / "int8.safetensors"
     figures: dict[str, Any] = {"resolution": given.resolution, "peak_mib": {}}
 
     def step(name: str, function: Callable[..., Any], *arguments: object) -> None:
@@ -144,7 +146,8 @@ def main() -> None:
 
     if not weights.exists():
         step("weights", make_weights, weights, given.resolution)
-    step("quantize", quantize, weights, spec)
+    if not given.spec:
+        step("quantize", quantize, weights, spec)
     for graph in ("image_encoder", "text_encoder.simple", "detector"):
         step(f"int8 {graph}", export, spec, weights, folder / "int8", graph)
     step("fp32 image_encoder", export, weights, weights, folder / "fp32", "image_encoder")
