@@ -28,7 +28,7 @@ from sam3i_edge.benchmark.questions import read_data
 from sam3i_edge.benchmark.report import html
 from sam3i_edge.benchmark.runner import BUDGETS, Bench, all_ok
 from sam3i_edge.benchmark.schema import RESULTS, Results, Row, write_whole
-from sam3i_edge.benchmark.tables import ROWS, row_cells
+from sam3i_edge.benchmark.tables import ROWS, peer_tables, row_cells
 from sam3i_edge.bundle import Bundle, find_bundle
 from sam3i_edge.data.annotations import IMAGES
 from sam3i_edge.errors import Sam3iError
@@ -231,12 +231,8 @@ def _show_rows(
         terminalreporter.section("rows")
         terminalreporter.write_line(Table("runtime x precision x level", ROWS, cells, words=2).plain())
         terminalreporter.write_line(recommend(configurations(results.rows)))
-    for one in results.peers:
-        ratio = one.speedup
-        terminalreporter.write_line(
-            f"{one.task}: {one.peer} {one.peer_ms:.1f} ms, {one.ours} {one.ours_ms:.1f} ms, "
-            f"{ratio.value:.2f} times faster ({ratio.low:.2f} to {ratio.high:.2f}); {one.agreement}"
-        )
+    for task, header, cells in peer_tables(results.peers):
+        terminalreporter.write_line(Table(task, header, tuple(cells), words=1).plain())
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         results.write(out / RESULTS)

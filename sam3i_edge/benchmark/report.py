@@ -9,7 +9,7 @@ from sam3i_edge.benchmark import svg
 from sam3i_edge.benchmark.comparison import doubts
 from sam3i_edge.benchmark.pareto import configurations, front, recommend
 from sam3i_edge.benchmark.schema import STEPS, Conditions, Results
-from sam3i_edge.benchmark.tables import LATENCY, ROWS, latency_cells, row_cells
+from sam3i_edge.benchmark.tables import LATENCY, ROWS, latency_cells, peer_tables, row_cells
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1240px;
@@ -133,18 +133,11 @@ def _curves(results: Results) -> str:
 def _peers(results: Results) -> str:
     if not results.peers:
         return ""
-    cells = [
-        (one.task, one.peer, f"{one.peer_ms:.1f}", one.ours, f"{one.ours_ms:.1f}",
-         f"{one.speedup.value:.2f} ({one.speedup.low:.2f} to {one.speedup.high:.2f})",
-         _mib(one.peer_peak_bytes), _mib(one.ours_peak_bytes), one.agreement)
-        for one in results.peers
-    ]  # fmt: skip
-    header = ("task", "peer", "ms", "this", "ms", "times faster", "peer MiB", "this MiB", "agreement")
-    return "<h2>Peers</h2>" + _table(header, cells)
-
-
-def _mib(size: int | None) -> str:
-    return "" if size is None else f"{size / 2**20:,.0f}"
+    note = "x: how many times faster than the peer in the same turns, with the 95 % interval."
+    tables = "".join(
+        f"<h3>{escape(task)}</h3>{_table(header, rows)}" for task, header, rows in peer_tables(results.peers)
+    )
+    return f'<h2>Peers</h2><p class="note">{note}</p>{tables}'
 
 
 def _skipped(results: Results) -> str:

@@ -74,7 +74,8 @@ def sides_of(config: ModelConfig) -> Sequence[int]:
 
 def random_inputs(session: Any) -> dict[str, NDArray[Any]]:
     """Values for an ONNX Runtime session of one of our graphs with static shapes."""
-    rng, given = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    given: dict[str, NDArray[Any]] = {}
     for slot in session.get_inputs():
         if slot.name == "level":
             value: NDArray[Any] = np.ones(slot.shape)

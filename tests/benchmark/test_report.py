@@ -11,6 +11,7 @@ import pytest
 from sam3i_edge.benchmark import svg
 from sam3i_edge.benchmark.report import html
 from sam3i_edge.benchmark.schema import Curve, GraphLimit, Peer, Point, Rate, Ratio, Roofline, Skipped
+from sam3i_edge.benchmark.tables import peer_tables
 
 _VOID = {"meta", "br"}
 
@@ -74,8 +75,8 @@ def test_the_page_is_whole_offline_and_tells_everything(full: Any) -> None:
     words = " ".join(page.texts)
     for told in (
         "Take tiny cpu onnxruntime int8", "p90 at most 12 ms", "a <chip>", "masks <differ> & more",
-        "no <such>", "float32", "150.5", "50%", "growth", "dense", "2.00 (1.90 to 2.10)", "2.00x", "0.25",
-        "bfloat16: torch is not installed", "commit abc", "disagrees",
+        "no <such>", "float32", "150.5", "50%", "growth", "dense", "2.00x", "0.25",
+        "10.0 ms, 2.00x (1.90 to 2.10)", "bfloat16: torch is not installed", "commit abc", "disagrees",
     ):  # fmt: skip
         assert told in words, told
     assert page.tags.count("svg") == 3
@@ -108,3 +109,22 @@ def test_a_flat_curve_has_a_chart(make_results: Any) -> None:
         title="flat", x="frames", y="MiB", points=(Point(x=1, p50=0, p90=0), Point(x=2, p50=0, p90=0))
     )
     ElementTree.fromstring(svg.curve(flat))
+
+
+def test_peers_are_a_table_a_task_with_a_column_for_each_of_ours() -> None:
+    ratio = Ratio(value=2, low=1.9, high=2.1)
+    peers = [
+        Peer(task=task, peer=peer, ours=ours, peer_ms=80, ours_ms=40, speedup=ratio, agreement="equal",
+             peer_peak_bytes=size)
+        for task, peer, size in (("a", "slow", 1 << 30), ("a", "other", None), ("b", "slow", 1 << 30))
+        for ours in ("int8", "bf16")
+    ]  # fmt: skip
+    (first, header, rows), (second, _, more) = peer_tables(peers[:-1])
+    assert (first, second) == ("a", "b")
+    assert header == ("peer", "ms", "MiB", "int8", "bf16", "agreement")
+    cell = "40.0 ms, 2.00x (1.90 to 2.10)"
+    assert rows == [
+        ("slow", "80.0", "1,024", cell, cell, "equal"),
+        ("other", "80.0", "", cell, cell, "equal"),
+    ]
+    assert more == [("slow", "80.0", "1,024", cell, "equal")]
