@@ -150,12 +150,20 @@ def _plan(config: pytest.Config) -> Plan:
     return config.stash[_PLAN]
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuses a model, device or data set that cannot be measured before anything is collected."""
+    data = session.config.getoption("--data")
+    try:
+        _plan(session.config)
+        if data is not None:
+            read_data(data)
+    except (Sam3iError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"planned", "level"} <= set(metafunc.fixturenames):
-        try:
-            rows = _plan(metafunc.config).rows
-        except (Sam3iError, ValueError) as error:
-            raise pytest.UsageError(str(error)) from error
+        rows = _plan(metafunc.config).rows
         cases = [(planned, level) for planned in rows for level in LEVELS if level in planned.levels]
         names = [f"{planned.name}/{level}" for planned, level in cases]
         metafunc.parametrize(("planned", "level"), cases, ids=names)
