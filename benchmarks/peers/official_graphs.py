@@ -1,6 +1,6 @@
 """Makes the graphs that `test_official_size.py` times, once: `python official_graphs.py FOLDER --side 336`.
 
-FOLDER/weights holds the float weights of a model of the official size, and FOLDER/int8.safetensors its
+FOLDER/weights holds the float weights of a model of the official size, FOLDER/int8.safetensors and .json its
 `QuantSpec`; they may be of another side, since neither depends on it (scripts/full_size_int8.py makes both
 with random weights). FOLDER/SIDE gets, where it is not there yet:
 
