@@ -106,7 +106,8 @@ def train(
 def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainConfig, Tokenizer]:
     from sam3i_edge.model.config import PRESETS as MODELS
     from sam3i_edge.train.checkpoint import read_config
-    from sam3i_edge.train.config import PRESETS, TrainConfig, preset
+    from sam3i_edge.train.config import TrainConfig
+    from sam3i_edge.train.presets import PRESETS, preset
 
     is_file = config.endswith(".json") or (config not in PRESETS and Path(config).exists())
     chosen = TrainConfig.read(Path(config)) if is_file else preset(config)
@@ -121,7 +122,7 @@ def _from_bundle(
 ) -> tuple[TrainConfig, Tokenizer]:
     from sam3i_edge.bundle import Bundle, find_bundle
     from sam3i_edge.runtimes.ort import usable_cores
-    from sam3i_edge.train.config import fine_tuning, quantization_aware
+    from sam3i_edge.train.presets import fine_tuning, quantization_aware
 
     opened = Bundle.open(find_bundle(name))
     weights = opened.root / "weights"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.train.alignment import AlignmentWeights
 from sam3i_edge.train.distillation import DistillationWeights
@@ -231,19 +230,6 @@ class TrainConfig:
         return _difference(self.to_json(), other.to_json(), "")
 
 
-def preset(name: str) -> TrainConfig:
-    """A config by name.
-
-    Raises:
-        TrainingError: there is none of that name.
-    """
-    if name not in PRESETS:
-        raise TrainingError(
-            f"no training preset {name!r}; choose from {', '.join(PRESETS)}, or give a JSON file"
-        )
-    return PRESETS[name]
-
-
 def _difference(one: object, other: object, where: str) -> str | None:
     if isinstance(one, dict) and isinstance(other, dict):
         pairs = [(f"{where}.{key}", one.get(key), other.get(key)) for key in one | other]
@@ -264,181 +250,3 @@ def _at_least_zero(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 0:
             raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
-
-
-# The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
-# objects, and the adapters of a frozen one are too small to teach it that. What words mean is learned at 160
-# px, where a step costs less than half of one at the model's 224; the stages after that need few steps.
-_BASE_LEVELS: Mapping[Level, float] = {"concept": 0.25, "simple": 0.375, "complex": 0.375}
-
-NANO = TrainConfig(
-    losses=LossWeights(grounding=10.0),
-    mask_instructions=1,
-    stages=(
-        StageConfig(
-            name="image",
-            steps=1_500,
-            lr=1.5e-3,
-            warmup=50,
-            route="unadapted",
-            trainable=("image",),
-            level_weights={"concept": 1.0},
-            image_size=160,
-        ),
-        StageConfig(
-            name="base",
-            steps=12_000,
-            route="unadapted",
-            trainable=("base",),
-            level_weights=_BASE_LEVELS,
-            none_share=0.25,
-            image_size=160,
-        ),
-        StageConfig(
-            name="detail",
-            steps=2_000,
-            lr=3e-4,
-            warmup=100,
-            route="unadapted",
-            trainable=("base",),
-            level_weights=_BASE_LEVELS,
-            none_share=0.25,
-        ),
-        StageConfig(
-            name="1",
-            steps=450,
-            warmup=50,
-            route="adapted",
-            trainable=("simple",),
-            level_weights={"simple": 1.0},
-            none_share=0.25,
-        ),
-        StageConfig(
-            name="2",
-            steps=600,
-            warmup=50,
-            route="adapted",
-            trainable=("bridge", "complex"),
-            level_weights={"complex": 1.0},
-            none_share=0.25,
-        ),
-        StageConfig(
-            name="3",
-            steps=250,
-            lr=2e-4,
-            warmup=25,
-            route="adapted",
-            trainable=("simple", "bridge", "complex"),
-            level_weights={"simple": 0.5, "complex": 0.5},
-            none_share=0.25,
-        ),
-    ),
-)
-
-
-_TRAINS: Mapping[StageName, tuple[Group, ...]] = {
-    "base": ("base",),
-    "1": ("simple",),
-    "2": ("bridge", "complex"),
-    "3": ("simple", "bridge", "complex"),
-}
-
-
-def fine_tuning(stages: Sequence[str], start: str, data: str = "") -> TrainConfig:
-    """Further stages of a trained model: its adapters alone, unless stage "base" is asked for.
-
-    Args:
-        stages: some of "base", "1" (level simple), "2" (complex), "3" (both).
-        start: folder of the trained weights.
-        data: as in `TrainConfig`.
-
-    Raises:
-        ValueError: a stage is unknown.
-    """
-    weights: Mapping[StageName, Mapping[Level, float]] = {
-        "base": dict.fromkeys(LEVELS, 1.0),
-        "1": {"simple": 1.0},
-        "2": {"complex": 1.0},
-        "3": {"simple": 0.5, "complex": 0.5},
-    }
-    for name in stages:
-        if name not in _TRAINS:
-            raise ValueError(f"unknown stage {name!r}; choose from {', '.join(_TRAINS)}")
-    return TrainConfig(
-        model="",
-        start=start,
-        data=data,
-        losses=LossWeights(attributes=0.0),
-        images=4,
-        validate_every=100,
-        stages=tuple(
-            StageConfig(
-                name=name,
-                steps=500,
-                lr=2e-4,
-                warmup=50,
-                route="adapted",
-                trainable=_TRAINS[name],
-                level_weights=weights[name],
-                renew=False,
-            )
-            for name in STAGES
-            if name in stages
-        ),
-    )
-
-
-def quantization_aware(recipe: str, start: str, data: str = "") -> TrainConfig:
-    """Quantization-aware training of a trained model: first the base under all levels, then the adapters.
-
-    The base, its integers and its ranges are fixed before the adapters train, so level concept is the same
-    before and after.
-
-    Args:
-        recipe: what to quantize, and how.
-        start: folder of the trained weights.
-        data: as in `TrainConfig`.
-
-    Raises:
-        ValueError: the recipe is unknown.
-    """
-    if recipe not in ("int8", "int8w", "int4"):
-        raise ValueError(f"unknown recipe {recipe!r}; choose from int8, int8w, int4")
-    even: Mapping[Level, float] = dict.fromkeys(LEVELS, 1.0)
-    adapted: Mapping[Level, float] = {"simple": 1.0, "complex": 1.0}
-    return TrainConfig(
-        model="",
-        start=start,
-        data=data,
-        images=6,
-        instructions=4,
-        losses=LossWeights(grounding=0.0, attributes=0.0),
-        qat=QatConfig(recipe=recipe),  # type: ignore[arg-type]
-        validate_every=100,
-        checkpoint_every=100,
-        stages=(
-            StageConfig(
-                name="base",
-                steps=160,
-                lr=1e-5,
-                warmup=10,
-                route="adapted",
-                trainable=("base",),
-                level_weights=even,
-                renew=False,
-            ),
-            StageConfig(
-                name="3",
-                steps=40,
-                lr=1e-5,
-                warmup=5,
-                route="adapted",
-                trainable=("simple", "bridge", "complex"),
-                level_weights=adapted,
-                renew=False,
-            ),
-        ),
-    )
-
-
-PRESETS = {"sam3i-nano": NANO}

@@ -14,7 +14,8 @@ from sam3i_edge.cli.app import main
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes.ort import usable_cores
 from sam3i_edge.train import trainer
-from sam3i_edge.train.config import TrainConfig, fine_tuning, preset, quantization_aware
+from sam3i_edge.train.config import TrainConfig
+from sam3i_edge.train.presets import fine_tuning, preset, quantization_aware
 from sam3i_edge.train.trainer import Progress
 
 

@@ -6,16 +6,9 @@ from dataclasses import replace
 import pytest
 
 from sam3i_edge.errors import TrainingError
-from sam3i_edge.train.config import (
-    NANO,
-    PRESETS,
-    QatConfig,
-    TrainConfig,
-    fine_tuning,
-    preset,
-    quantization_aware,
-)
+from sam3i_edge.train.config import QatConfig, TrainConfig
 from sam3i_edge.train.losses import SAM3_LOSSES
+from sam3i_edge.train.presets import NANO, PRESETS, fine_tuning, preset, quantization_aware
 
 
 def plain(config: TrainConfig):

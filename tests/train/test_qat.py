@@ -17,9 +17,10 @@ from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.quantize._torchao import FakeQuantize
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.train.checkpoint import RunFolder, save_weights
-from sam3i_edge.train.config import QatConfig, TrainConfig, quantization_aware
+from sam3i_edge.train.config import QatConfig, TrainConfig
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.objective import Objective
+from sam3i_edge.train.presets import quantization_aware
 from sam3i_edge.train.quantized import QuantizedRun
 from sam3i_edge.train.trainer import run_training
 
