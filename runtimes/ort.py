@@ -282,6 +282,8 @@ def _session(
     # Threads that wait by spinning fight with each other (each graph has its own) and with what else the
     # device does: on two busy cores one more instruction took 160 to 190 ms with spinning, 51 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Left to itself it quantizes activations to int8 in front of int8 weights that are to be float.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if low_memory:
         # Weights stay in the mapped data file instead of being copied into a faster order, and what a step
         # has used goes back at once: the arena grows by powers of two.

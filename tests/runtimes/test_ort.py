@@ -95,6 +95,27 @@ def test_low_memory_changes_how_and_not_what(text_encoder, runtime):
     np.testing.assert_array_equal(*(r.run(ids)["text_features"] for r in (small, runtime)))
 
 
+def test_float_activations_stay_float_in_front_of_int8_weights(tmp_path):
+    rng = np.random.default_rng(0)
+    integers, scale = rng.integers(-127, 128, (64, 96), np.int8), rng.uniform(0.001, 0.004, 96).astype("f")
+    tensors = [onnx.numpy_helper.from_array(v, n) for n, v in (("w", integers), ("s", scale))]
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w", "s"], ["wd"], axis=1),
+        onnx.helper.make_node("MatMul", ["x", "wd"], ["y"]),
+    ]
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [8, width])
+        for name, width in (("x", 64), ("y", 96))
+    )
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], tensors)
+    opset = onnx.helper.make_opsetid("", 20)
+    path = tmp_path / "graph.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    given = rng.standard_normal((8, 64)).astype(np.float32)
+    got = open_runtime("onnxruntime", path, "cpu", threads=1).run({"x": given})["y"]
+    np.testing.assert_allclose(got, given @ (integers * scale), atol=1e-5)
+
+
 def test_threads_do_not_wait_by_spinning(text_encoder):
     options = ort._session(str(text_encoder), "cpu", 2).get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
