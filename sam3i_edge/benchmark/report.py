@@ -22,6 +22,7 @@ th:first-child, td:first-child, td.words { text-align: left } td.words { white-s
 tr.bad { background: #fbeaec } .answer { background: #eaf4ec; padding: .7rem 1rem; border-radius: 6px }
 .warn { background: #fdf3e0; padding: .7rem 1rem; border-radius: 6px }
 svg { width: 100%; max-width: 760px; height: auto }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 2rem }
 .curves h3 { font-size: .95rem; margin: .8rem 0 .2rem; overflow-wrap: anywhere }
 svg text { font: 11px system-ui, sans-serif; fill: #39424e }

@@ -77,20 +77,24 @@ def peer_tables(
 ) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """One table a task: title, header, and a row a peer, with a column for each way of ours.
 
-    A cell of ours holds its ms in the turns with that peer, and how many times faster that is.
+    A cell of ours holds its ms in the turns with that peer, and how many times faster that is. How the
+    answers agree is the last column, or part of the title where it is the same for all.
     """
     found = []
     for task in dict.fromkeys(one.task for one in peers):
         some = [one for one in peers if one.task == task]
         ours = list(dict.fromkeys(one.ours for one in some))
+        same = len({one.agreement for one in some}) == 1
         rows: list[tuple[str, ...]] = []
         for peer in dict.fromkeys(one.peer for one in some):
             own = {one.ours: one for one in some if one.peer == peer}
             first = next(iter(own.values()))
             cells = [_against(own[name]) if name in own else "" for name in ours]
             agreement = "; ".join(dict.fromkeys(one.agreement for one in own.values()))
-            rows.append((peer, f"{first.peer_ms:,.1f}", _mib(first.peer_peak_bytes), *cells, agreement))
-        found.append((task, ("peer", "ms", "MiB", *ours, "agreement"), rows))
+            last = () if same else (agreement,)
+            rows.append((peer, f"{first.peer_ms:,.1f}", _mib(first.peer_peak_bytes), *cells, *last))
+        title = f"{task} ({some[0].agreement})" if same else task
+        found.append((title, ("peer", "ms", "MiB", *ours, *(() if same else ("agreement",))), rows))
     return found
 
 

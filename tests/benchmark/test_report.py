@@ -114,17 +114,15 @@ def test_a_flat_curve_has_a_chart(make_results: Any) -> None:
 def test_peers_are_a_table_a_task_with_a_column_for_each_of_ours() -> None:
     ratio = Ratio(value=2, low=1.9, high=2.1)
     peers = [
-        Peer(task=task, peer=peer, ours=ours, peer_ms=80, ours_ms=40, speedup=ratio, agreement="equal",
-             peer_peak_bytes=size)
+        Peer(task=task, peer=peer, ours=ours, peer_ms=80, ours_ms=40, speedup=ratio,
+             agreement=f"as {peer}", peer_peak_bytes=size)
         for task, peer, size in (("a", "slow", 1 << 30), ("a", "other", None), ("b", "slow", 1 << 30))
         for ours in ("int8", "bf16")
     ]  # fmt: skip
     (first, header, rows), (second, _, more) = peer_tables(peers[:-1])
-    assert (first, second) == ("a", "b")
+    assert (first, second) == ("a", "b (as slow)")
     assert header == ("peer", "ms", "MiB", "int8", "bf16", "agreement")
     cell = "40.0 ms, 2.00x (1.90 to 2.10)"
-    assert rows == [
-        ("slow", "80.0", "1,024", cell, cell, "equal"),
-        ("other", "80.0", "", cell, cell, "equal"),
-    ]
-    assert more == [("slow", "80.0", "1,024", cell, "equal")]
+    assert rows[0] == ("slow", "80.0", "1,024", cell, cell, "as slow")
+    assert rows[1:] == [("other", "80.0", "", cell, cell, "as other")]
+    assert more == [("slow", "80.0", "1,024", cell)]
