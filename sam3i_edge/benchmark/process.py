@@ -9,15 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, TypeVar, cast
 
 from sam3i_edge.benchmark.plan import Planned
 from sam3i_edge.benchmark.questions import Question
 from sam3i_edge.benchmark.worker import Timed
 from sam3i_edge.errors import RuntimeUnavailable
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+_Child = TypeVar("_Child", bound="Child")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -84,7 +83,7 @@ class Child:
         self._child.wait()
         self._errors.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Child) -> _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
