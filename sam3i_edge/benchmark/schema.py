@@ -136,7 +136,8 @@ class Row(_Part):
         peak_memory_bytes: most memory of a process that opens the model and asks 8 queries, or None.
         image_size: side of the picture that the model takes, pixels.
         size_bytes: files that the variant reads.
-        joules: energy of the processor package a query, or None where it cannot be read.
+        joules: energy a query of the processor packages, of the GPU alone on "cuda", or None where there is
+            nothing to read.
         before, after: state of the machine around the row.
     """
 

@@ -95,10 +95,10 @@ class Session:
             Step -> ms by query, and the joules of all, or None where they cannot be read. Making the masks as
             run lengths is part of the post-processing.
         """
-        from sam3i_edge.benchmark.conditions import EnergyMeter
+        from sam3i_edge.benchmark.energy import meter_of
         from sam3i_edge.benchmark.schema import END_TO_END, INSTRUCTION, STEPS
 
-        meter = EnergyMeter.here()
+        meter = meter_of(self._segmenter.info.device)
         before = None if meter is None else meter.read()
         times: dict[str, list[float]] = {name: [] for name in (*STEPS, INSTRUCTION, END_TO_END)}
         for _ in range(count):
