@@ -1,15 +1,14 @@
-"""NNCF's post-training int8 beside ours: `python benchmarks/nncf_baseline.py [BUNDLE] [SUBSET]`.
+"""NNCF's post-training int8 beside ours: `python benchmarks/nncf_baseline.py [BUNDLE] [--pairs 320]`.
 
 Quantizes the fp32 graphs of a bundle with `nncf.quantize`, calibrated on drawn pairs of seed 1, compares them
 with the float model on the gate's pairs of seed 0, and times every OpenVINO variant of the bundle and NNCF's
 in turns in one run. BUNDLE has onnx-fp32 and any openvino-* variants; it is the bundled model by default.
-SUBSET is the number of calibration pairs, 320 by default.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
 from collections.abc import Mapping
 from datetime import date
@@ -37,7 +36,7 @@ from sam3i_edge.prompt import join_prompt
 from sam3i_edge.runtimes import open_runtime
 
 _PAIRS = 240  # of the gate
-_ROUNDS, _WARM_UP = 40, 5
+_WARM_UP = 5
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -84,7 +83,9 @@ def quantize(bundle: Bundle, folder: Path, calibration: Mapping[str, list[Inputs
     return paths
 
 
-def times(candidates: Mapping[str, tuple[str, Mapping[str, Path]]], runs: Mapping[str, list[Inputs]]) -> None:
+def times(
+    candidates: Mapping[str, tuple[str, Mapping[str, Path]]], runs: Mapping[str, list[Inputs]], rounds: int
+) -> None:
     """Prints medians of all candidates, taken in turns: runtime and graphs by name."""
     graphs = ("image_encoder", "text_encoder.simple", "detector")
     opened = {
@@ -92,7 +93,7 @@ def times(candidates: Mapping[str, tuple[str, Mapping[str, Path]]], runs: Mappin
         for name, (runtime, paths) in candidates.items()
     }
     spent: dict[tuple[str, str], list[float]] = {(name, graph): [] for name in opened for graph in graphs}
-    for number in range(_ROUNDS + _WARM_UP):
+    for number in range(rounds + _WARM_UP):
         for graph in graphs:
             inputs = runs[graph][number % len(runs[graph])]
             for name in opened:
@@ -113,11 +114,16 @@ def times(candidates: Mapping[str, tuple[str, Mapping[str, Path]]], runs: Mappin
         )
 
 
-def main(model: str, subset: int) -> None:
-    bundle = Bundle.open(find_bundle(model))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("bundle", nargs="?", default="sam3i-nano")
+    parser.add_argument("--pairs", type=int, default=320, help="of the calibration")
+    parser.add_argument("--rounds", type=int, default=40, help="of the timing; 0 times nothing")
+    given = parser.parse_args()
+    bundle = Bundle.open(find_bundle(given.bundle))
     manifest, weights = bundle.manifest, bundle.root / "weights"
     config = read_config(weights)
-    calibration = inputs_of(bundle, model_pairs(subset, config, seed=1))
+    calibration = inputs_of(bundle, model_pairs(given.pairs, config, seed=1))
     versions = f"openvino {openvino.__version__}, nncf {nncf.__version__}"
     print(f"{machine.inspect().processor}, {versions}, {date.today()}")
     print(f"load of the machine before: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
@@ -130,14 +136,15 @@ def main(model: str, subset: int) -> None:
     with TemporaryDirectory() as folder:
         candidates["nncf-int8"] = ("openvino", quantize(bundle, Path(folder), calibration))
         size = sum(path.stat().st_size for path in Path(folder).iterdir() if ".fp32." not in path.name)
-        times(candidates, calibration)
         gate = Gate(
             weights, config, bundle.tokenizer(), manifest.preprocessing, manifest.thresholds.score, 0,
             model_pairs(_PAIRS, config), False, lambda _: None,
         )  # fmt: skip
         asked = gate.ask(FileGraphs(candidates["nncf-int8"][1], "openvino"), "nncf")
-        print(f"nncf-int8, {size / 1e6:.2f} MB: {compare(gate.reference(), asked)}")
+        print(f"nncf-int8, {size / 1e6:.2f} MB: {compare(gate.reference(), asked)}", flush=True)
+        if given.rounds:
+            times(candidates, calibration, given.rounds)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "sam3i-nano", int(sys.argv[2]) if len(sys.argv) > 2 else 320)
+    main()

@@ -21,7 +21,9 @@ from sam3i_edge.quantize.spec import QuantSpec
 def write_variant(
     folder: Path, gate: Gate, precision: str, quantized: Path | None = None
 ) -> tuple[dict[str, Variant], Agreement]:
-    """Exports packages whose image encoder takes a pixel buffer, and compares them.
+    """Exports packages and compares them; the image encoder takes a pixel buffer where that is possible.
+
+    It is where the normalisation has one deviation for all channels.
 
     What the gate proves is the program and its numbers as they lie on disk, and nothing of the arithmetic or
     speed of Apple's hardware (`sam3i_edge.export.mil_reference`).
@@ -41,7 +43,10 @@ def write_variant(
     name = f"coreml-{precision}"
     place = folder / name
     place.mkdir()
-    options = PackageOptions(precision=precision, image=gate.preprocessing)  # type: ignore[arg-type]
+    image = gate.preprocessing if len(set(gate.preprocessing.std)) == 1 else None
+    if image is None:
+        gate.tell("deviations differ by channel: the image encoder takes pixel_values and no pixel buffer")
+    options = PackageOptions(precision=precision, image=image)  # type: ignore[arg-type]
     files = export_mlpackage(
         gate.weights,
         gate.config,

@@ -13,6 +13,7 @@ import openvino
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import ExportError
+from sam3i_edge.export.openvino_rewrites import BEHIND
 from sam3i_edge.quantize.spec import QuantSpec
 
 _CONVOLUTIONS = (
@@ -108,7 +109,9 @@ def integer_work(path: Path) -> tuple[int, int]:
         # "runtimePrecision" will not do: it is i8 or u4 also where weights of so many bits meet float values.
         if str(info["primitiveType"].astype(str)).lower().endswith("_i8"):
             fused = str(info["originalLayersNames"].astype(str)).split(",")
-            in_integers.update(name.removesuffix("/DequantizationMultiply") for name in fused)
+            in_integers.update(
+                name.removesuffix("/DequantizationMultiply").removesuffix(BEHIND) for name in fused
+            )
     return sum(n for name, n in work.items() if name in in_integers), sum(work.values())
 
 

@@ -20,6 +20,7 @@ from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call
 from sam3i_edge.export.onnx_graph import export_onnx
 from sam3i_edge.export.openvino_integers import check_integers, integer_work
+from sam3i_edge.export.openvino_rewrites import round_before_sums, run_constant_layers
 from sam3i_edge.export.parity import Agreement
 from sam3i_edge.export.staged import FileGraphs
 from sam3i_edge.export.variant import INTEGER_SHARE, Gate
@@ -155,6 +156,9 @@ def write_ir(onnx: Path, path: Path, precision: str, image: Preprocessing | None
         if name not in port.get_names():
             raise ExportError(f"{onnx.name}: {name} is called {', '.join(port.get_names())} in OpenVINO")
         port.set_names({name})  # where a reshape behind an input went away, its name is there too
+    if precision not in ("fp32", "fp16"):
+        run_constant_layers(model)
+        round_before_sums(model)
     if image is not None:
         model = with_uint8_input(model, image)
     model.set_friendly_name(path.stem)

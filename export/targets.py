@@ -40,7 +40,7 @@ class Row:
     Attributes:
         target, precision: what was asked for.
         variant: its name in the bundle, or "" where it failed.
-        bytes: of its folder.
+        bytes: of its folder, which is not kept where it failed.
         agreement: with the float model, also where that is why it failed; None where nothing was compared.
         status: "ok", or the reason.
     """
@@ -136,7 +136,10 @@ def _quantized(precision: str) -> Path:
 def _drop(folder: BundleFolder, target: str, precision: str) -> None:
     """Takes an earlier variant of a target at a precision out of the bundle."""
     assert folder.base is not None
-    for name in (f"{target}-{precision}", *([f"{target}-mixed"] if precision == "int8" else [])):
+    names = [f"{target}-{precision}"]
+    if precision in ("int8", f"int8{BF16}"):
+        names.append(names[0].replace("int8", "mixed"))
+    for name in names:
         if name in folder.base.variants:
             shutil.rmtree(folder.path / name)
             kept = {other: variant for other, variant in folder.base.variants.items() if other != name}
@@ -154,17 +157,22 @@ def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[
         quantized = None if precision in FLOAT else folder / _quantized(precision)
         found, agreement = writer(folder, gate, precision, quantized)
     except (ExportError, ParityError, ImportError) as error:
-        for path in folder.iterdir():
-            if path.name not in before:
-                shutil.rmtree(path)
+        made = [path for path in folder.iterdir() if path.name not in before]
+        size = sum(map(_size, made))
+        for path in made:
+            shutil.rmtree(path)
         status = str(error)
         if isinstance(error, ImportError):
             status = f"{error}: pip install 'sam3i-edge[{extra}]'"
         return {}, Row(
-            target=target, precision=precision, variant="", bytes=0, agreement=gate.compared, status=status
+            target=target, precision=precision, variant="", bytes=size, agreement=gate.compared, status=status
         )
     name = next(iter(found))
-    size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
+    size = _size(folder / name)
     return found, Row(
         target=target, precision=precision, variant=name, bytes=size, agreement=agreement, status="ok"
     )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -56,7 +56,12 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "export.swift_package",
         "export.swift",
     ),
-    "openvino": ("export.openvino_integers", "export.openvino_ir", "runtimes.ov"),
+    "openvino": (
+        "export.openvino_integers",
+        "export.openvino_ir",
+        "export.openvino_rewrites",
+        "runtimes.ov",
+    ),
 }
 BESIDE = {
     "coreml": "export",
