@@ -140,7 +140,7 @@ def _add_behind(graph: ir.Graph, product: ir.Node) -> ir.Node:
     """An addition behind a product, which integer kernels are made of; its second input is yet to be set."""
     value = product.outputs[0]
     add = ir.node("Add", [value, value])
-    add.outputs[0].dtype, add.outputs[0].shape = value.dtype, value.shape
+    add.outputs[0].type, add.outputs[0].shape = value.type, value.shape
     readers = [(node, place) for node, place in value.uses() if node is not add]
     graph.insert_after(product, add)
     for node, place in readers:
