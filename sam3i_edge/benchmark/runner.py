@@ -47,7 +47,7 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(queries=64, seconds=0, pairs=200, scenes=40, starts=2, turns=2, frames=200),
+    "quick": Budget(queries=64, seconds=0, pairs=240, scenes=40, starts=2, turns=2, frames=200),
     "full": Budget(queries=64, seconds=10, pairs=400, scenes=300, starts=5, turns=5, frames=10_000),
 }
 

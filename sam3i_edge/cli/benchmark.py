@@ -36,7 +36,7 @@ def benchmark(
     ] = None,
     level: Annotated[str, typer.Option("--level", "-l", help=f"all, {', '.join(LEVELS)}.")] = "all",
     budget: Annotated[
-        str, typer.Option(help="quick: minutes; full: 10 s and 200 pairs a row, with curves.")
+        str, typer.Option(help="quick: minutes; full: 10 s and 400 pairs a row, with curves.")
     ] = "quick",
     data: Annotated[
         Path | None,

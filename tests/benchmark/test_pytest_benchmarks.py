@@ -60,6 +60,8 @@ def test_ctrl_c_keeps_and_marks_what_was_measured(tiny_bundle: Any, tmp_path: Pa
         _command("--model", tiny_bundle.root, "--threads", 1, "--out", out, "-v"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell that starts this test in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert child.stdout is not None
     said = ""
