@@ -11,6 +11,7 @@ from sam3i_edge.benchmark.schema import write_whole
 from sam3i_edge.benchmark.svg import COLORS
 
 _LARGEST = 1400  # points squared
+_MARKERS = ("o", "s", "^", "D")  # one for every round of colours
 
 
 def pareto(found: Sequence[Configuration], folder: Path, title: str) -> tuple[Path, Path]:
@@ -30,7 +31,7 @@ def pareto(found: Sequence[Configuration], folder: Path, title: str) -> tuple[Pa
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(10.4, 4.8), layout="constrained")
     axes = figure.subplots()
     best = front(found)
     axes.plot(
@@ -49,6 +50,7 @@ def pareto(found: Sequence[Configuration], folder: Path, title: str) -> tuple[Pa
             one.giou,
             s=_LARGEST * one.size_bytes / largest,
             color=COLORS[number % len(COLORS)],
+            marker=_MARKERS[number // len(COLORS) % len(_MARKERS)],
             alpha=0.6,
             label=f"{one.name}, {one.size_bytes / 1e6:.1f} MB",
             zorder=2,
@@ -58,7 +60,7 @@ def pareto(found: Sequence[Configuration], folder: Path, title: str) -> tuple[Pa
     axes.set_ylabel("gIoU, mean of the levels")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    legend = axes.legend(fontsize=8, loc="best", labelspacing=0.8)
+    legend = axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), labelspacing=0.8)
     for handle in legend.legend_handles:
         if handle is not None and hasattr(handle, "set_sizes"):
             handle.set_sizes([60])
