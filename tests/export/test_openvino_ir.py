@@ -182,7 +182,7 @@ def test_int8_runs_in_integer_kernels(int8, fp32):
         integer, total = integer_work(path)
         floats, same = integer_work(fp32[graph])
         assert floats == 0
-        assert 0.99 * total < same <= total  # the float graph folds what reads a learned token
+        assert 0.95 * total < same <= total  # the float graph folds what reads a learned token
         assert integer >= 0.7 * total, graph
     counts = [integer_work(path) for path in int8.values()]
     assert sum(integer for integer, _ in counts) >= 0.95 * sum(total for _, total in counts)
