@@ -27,7 +27,7 @@ demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level
 
 test: $(VENV)/.dev ## runs the tests
 	$(BIN)/python -m pytest $(filter-out $(LATER) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-	$(BIN)/python -m pytest $(LATER) $(wildcard tests/test_*.py)
+	$(BIN)/python -m pytest tests/runtimes $(wildcard tests/test_*.py) tests/train
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree
 	$(BIN)/ruff check .
