@@ -11,9 +11,6 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). Name one: make PYTHON=python3.11
 
-# Tests of a second process: after those of export/ in one process, a device's probe ended in a segmentation fault.
-LATER := tests/runtimes tests/train
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -26,8 +23,7 @@ demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level
 	$(BIN)/sam3i-edge demo
 
 test: $(VENV)/.dev ## runs the tests
-	$(BIN)/python -m pytest $(filter-out $(LATER) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-	$(BIN)/python -m pytest tests/runtimes $(wildcard tests/test_*.py) tests/train
+	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.preprocess import to_pixel_values
 from sam3i_edge.prompt import join_prompt
 from sam3i_edge.runtimes import open_runtime
+from sam3i_edge.runtimes.ov import shared_core
 
 _PAIRS = 240  # of the gate
 _WARM_UP = 5
@@ -73,7 +74,7 @@ def quantize(bundle: Bundle, folder: Path, calibration: Mapping[str, list[Inputs
         plain, paths[graph] = folder / f"{graph}.fp32.xml", folder / f"{graph}.xml"
         write_ir(source, plain, "fp32")
         model = nncf.quantize(
-            openvino.Core().read_model(plain),
+            shared_core().read_model(plain),
             nncf.Dataset(calibration[graph]),
             subset_size=len(calibration[graph]),
             model_type=nncf.ModelType.TRANSFORMER,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.openvino_rewrites import BEHIND
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes.ov import shared_core
 
 _CONVOLUTIONS = (
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData",
@@ -47,7 +48,7 @@ def read_integers(path: Path) -> Iterator[StoredLayer]:
     Raises:
         ExportError: a weight is not used as integers, scale, product.
     """
-    for node in openvino.Core().read_model(path).get_ops():
+    for node in shared_core().read_model(path).get_ops():
         if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in _INTEGERS:
             name, dot, kind = node.get_friendly_name().rpartition(".")
             if dot and kind in ("weight", "weight_int4"):
@@ -97,7 +98,7 @@ def integer_work(path: Path) -> tuple[int, int]:
 
     Compiles the graph to see what the device makes of it.
     """
-    core = openvino.Core()
+    core = shared_core()
     model = core.read_model(path)
     work = _linear_work(model)
     compiled = core.compile_model(

@@ -29,7 +29,7 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graphs import graph_names
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import BF16
-from sam3i_edge.runtimes.ov import PRECISION_KEY
+from sam3i_edge.runtimes.ov import PRECISION_KEY, shared_core
 
 
 def write_variant(
@@ -148,7 +148,7 @@ def write_ir(onnx: Path, path: Path, precision: str, image: Preprocessing | None
     Raises:
         ExportError: OpenVINO renamed an input or output.
     """
-    model = openvino.Core().read_model(onnx)
+    model = shared_core().read_model(onnx)
     names = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
     # What `openvino.convert_model` does too, which reports each use to its maker.
     apply_moc_transformations(model, cf=True, smart_reshape=False)

@@ -178,7 +178,7 @@ def open(
             f"openvino cannot open {artifact}: it is no whole IR; copy or export the bundle again"
         )
     try:
-        model = openvino.Core().read_model(artifact)
+        model = shared_core().read_model(artifact)
     except _FAILURES as error:
         raise ArtifactError(f"openvino cannot open {artifact}: {_one_line(error)}") from error
     if model.is_dynamic():
@@ -198,11 +198,22 @@ def open(
 
 
 @functools.cache
+def shared_core() -> Any:
+    """The `openvino.Core` of this process, which stays until the process ends.
+
+    A Core's CPU device gives the thread a stack for signals, and when it goes it puts back the stack that it
+    found. Two that do not go in the reverse order of their coming leave one that was freed: the next signal,
+    a Ctrl-C too, is then a segmentation fault. (`SigAltStackSetup` of OpenVINO's CPU plugin, 2026.4.1.)
+    """
+    return openvino.Core()
+
+
+@functools.cache
 def probe(device: str) -> None:
     """Runs a graph of one Add on `device`; see `sam3i_edge.runtimes.probe`."""
     target = _target(device)
     try:
-        model = openvino.Core().read_model(_add_graph(), b"")
+        model = shared_core().read_model(_add_graph(), b"")
         compiled, settings = _compile(model, target, 1, "fp16" if target == "NPU" else "fp32", None)
         two = OpenVinoRuntime(compiled, "the tiny graph", settings).run({"x": np.ones(1, np.float32)})["y"]
     except _FAILURES as error:
@@ -217,7 +228,7 @@ def _target(device: str) -> str:
     """OpenVINO's name of a device that it finds here."""
     if device not in _DEVICES:
         raise RuntimeUnavailable(f"openvino runs on {', '.join(_DEVICES)}, not on {device!r}")
-    target, core = _DEVICES[device], openvino.Core()
+    target, core = _DEVICES[device], shared_core()
     if target == "AUTO":
         return _best()
     found = core.available_devices
@@ -238,7 +249,7 @@ def _target(device: str) -> str:
 @functools.cache
 def _best() -> str:
     """The device that AUTO picks. It does not tell what a graph that it compiled itself computes in."""
-    core = openvino.Core()
+    core = shared_core()
     # AUTO starts on the CPU, and goes back there on errors, unless told.
     config = {"ENABLE_STARTUP_FALLBACK": False, "ENABLE_RUNTIME_FALLBACK": False}
     try:
@@ -251,7 +262,7 @@ def _best() -> str:
 def _compile(
     model: Any, target: str, threads: int | None, exported: str, cache: Path | None
 ) -> tuple[Any, Settings]:
-    core, kind = openvino.Core(), target.partition(".")[0]
+    core, kind = shared_core(), target.partition(".")[0]
     # CPUs compute a float16 graph in float32, and the NPU knows nothing wider than float16.
     wide = kind == "CPU" or (kind != "NPU" and exported == "fp32")
     precision = "f32" if wide else "f16"

@@ -12,7 +12,6 @@ import torch
 
 pytest.importorskip("openvino")
 
-import openvino
 
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle import Bundle, new_bundle
@@ -36,6 +35,7 @@ from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import RECIPES
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import open_runtime
+from sam3i_edge.runtimes.ov import shared_core
 from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 START, END = (SPECIAL_TOKENS.index(token) for token in ("<start>", "<end>"))
@@ -120,7 +120,7 @@ def test_float32_gives_what_onnx_runtime_gives(onnx, fp32, graph):
 
 
 def test_a_graph_says_its_precision_and_no_path_of_this_machine(fp32, onnx):
-    model = openvino.Core().read_model(fp32["detector"])
+    model = shared_core().read_model(fp32["detector"])
     assert model.get_rt_info(openvino_ir.PRECISION_KEY).astype(str) == "fp32"
     assert model.get_friendly_name() == "detector"
     assert str(onnx["detector"].parent) not in fp32["detector"].read_text()
@@ -270,9 +270,7 @@ def test_uint8_input(onnx, fp32, tmp_path):
 
 def test_uint8_input_wants_an_image_encoder(fp32):
     with pytest.raises(RuntimeError, match="pixel_values"):
-        with_uint8_input(
-            openvino.Core().read_model(fp32["text_encoder.simple"]), Preprocessing(image_size=64)
-        )
+        with_uint8_input(shared_core().read_model(fp32["text_encoder.simple"]), Preprocessing(image_size=64))
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ def saved(tmp_path):
     """Writes the tiny graph as IR, exported at a precision."""
 
     def save(precision: str) -> Path:
-        model = openvino.Core().read_model(tiny_graph(), b"")
+        model = ov.shared_core().read_model(tiny_graph(), b"")
         model.set_rt_info(precision, ov.PRECISION_KEY)
         path = tmp_path / f"{precision}.xml"
         openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
@@ -58,18 +61,20 @@ def fake_device(monkeypatch):
             return getattr(self._compiled, name)
 
     def install(device, **lies):
-        class Core(openvino.Core):
-            available_devices = property(lambda self: ["CPU", device])
+        core = ov.shared_core()
 
-            def get_property(self, target, name):
-                return super().get_property("CPU", name)
+        def compile_model(model, target, config):
+            asked.append((target, config))
+            plain = {"INFERENCE_PRECISION_HINT": "f32"}
+            return Compiled(core.compile_model(model, "CPU", plain), config, target, lies)
 
-            def compile_model(self, model, target, config):
-                asked.append((target, config))
-                plain = {"INFERENCE_PRECISION_HINT": "f32"}
-                return Compiled(super().compile_model(model, "CPU", plain), config, target, lies)
-
-        monkeypatch.setattr(ov.openvino, "Core", Core)
+        fake = SimpleNamespace(
+            available_devices=["CPU", device],
+            read_model=core.read_model,
+            get_property=lambda target, name: core.get_property("CPU", name),
+            compile_model=compile_model,
+        )
+        monkeypatch.setattr(ov, "shared_core", lambda: fake)
         return asked
 
     return install
@@ -175,10 +180,8 @@ def test_unknown_device(text_encoder):
 
 
 def test_a_device_that_is_not_here(text_encoder, monkeypatch):
-    class Core(openvino.Core):
-        available_devices = ("CPU",)
-
-    monkeypatch.setattr(ov.openvino, "Core", Core)
+    fake = SimpleNamespace(available_devices=["CPU"], get_property=ov.shared_core().get_property)
+    monkeypatch.setattr(ov, "shared_core", lambda: fake)
     with pytest.raises(RuntimeUnavailable, match=r"finds CPU here and no GPU.*device='cpu'"):
         open_runtime("openvino", text_encoder, "intel-gpu")
 
@@ -264,3 +267,22 @@ def test_nothing_is_printed(text_encoder, capfd, caplog):
         open_runtime("openvino", text_encoder, "cpu").run({"input_ids": np.zeros((1, 32), np.int64)})
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there OpenVINO sets a stack for signals")
+def test_a_signal_after_graphs_were_closed_in_the_order_of_their_opening(saved):
+    script = (
+        "import gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from sam3i_edge.runtimes import ov\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('told'))\n"
+        "opened = [ov.open(Path(sys.argv[1]), 'cpu', 1) for _ in range(2)]\n"
+        "while opened:\n"
+        "    opened.pop(0).close()\n"
+        "    gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, saved("fp32")], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "told\n"), ran.stderr

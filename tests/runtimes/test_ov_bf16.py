@@ -32,7 +32,9 @@ def _graph(path: Path, precision: str | None) -> Path:
 
 
 def _has_bf16() -> bool:
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    from sam3i_edge.runtimes.ov import shared_core
+
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.parametrize("precision", [None, "fp32", "int8"])
