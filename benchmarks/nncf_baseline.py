@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from sam3i_edge import machine
 from sam3i_edge.bundle import Bundle, find_bundle
-from sam3i_edge.export.bundle import read_config
 from sam3i_edge.export.openvino_ir import write_ir
 from sam3i_edge.export.parity import Pair, compare, model_pairs
 from sam3i_edge.export.staged import FileGraphs
@@ -35,6 +34,7 @@ from sam3i_edge.preprocess import to_pixel_values
 from sam3i_edge.prompt import join_prompt
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.runtimes.ov import shared_core
+from sam3i_edge.train.checkpoint import read_config
 
 _PAIRS = 240  # of the gate
 _WARM_UP = 5

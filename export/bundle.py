@@ -22,7 +22,7 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.parts import build_model, open_weights
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.tokenizer import Tokenizer
-from sam3i_edge.train.checkpoint import WEIGHT_FILES, read_model_json
+from sam3i_edge.train.checkpoint import WEIGHT_FILES, read_config
 from sam3i_edge.train.stages import group_of
 
 PARITY_PAIRS = 240
@@ -233,20 +233,6 @@ def _finish(
         variants=variant,
     )
     return manifest, agreement
-
-
-def read_config(weights: Path) -> ModelConfig:
-    """The sizes in `weights`/model.json.
-
-    Raises:
-        ExportError: it holds no sizes.
-    """
-    values = read_model_json(weights)
-    if not isinstance(values, dict):
-        raise ExportError(
-            f"{weights / 'model.json'} holds a {type(values).__name__}, want an object of sizes"
-        )
-    return ModelConfig.from_dict(values)
 
 
 def _check_room(out: Path, size: int, config: ModelConfig, pairs: int) -> None:

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.bundle import Bundle, BundleFolder, new_bundle
-from sam3i_edge.errors import ArtifactError
-from sam3i_edge.export.bundle import PARITY_PAIRS, load_model, read_config
+from sam3i_edge.errors import ArtifactError, ExportError
+from sam3i_edge.export.bundle import PARITY_PAIRS, load_model
 from sam3i_edge.export.parity import Agreement, Pair, model_pairs
 from sam3i_edge.export.variant import LARGE, Gate, write_variant
 from sam3i_edge.manifest import Manifest
+from sam3i_edge.model.sam3i import adapter_of
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import Recipe
 from sam3i_edge.quantize.sensitivity import Questions, Trials
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.train.checkpoint import read_config
 
 # Seeds of drawn pairs.
 _GATE, _CALIBRATION, _TRIALS = 0, 1, 2
@@ -68,7 +70,8 @@ def quantize_bundle(
 
     Raises:
         ParityError: the variant disagrees even so; the message names the worst pair and its picture.
-        ExportError: calibration has too few images, or integers differ after export.
+        ExportError: calibration has too few images or no instruction of a level, or integers differ after
+            export.
         ArtifactError: the bundle has no float weights, or `out` may not be written.
         ValueError: a pattern of `keep_float` fits no layer.
     """
@@ -97,6 +100,7 @@ def quantize_bundle(
         seen = model_pairs(CALIBRATION_PAIRS, config, variant.boxes, _CALIBRATION)
     tell(f"calibrating on {len(seen)} pairs")
     prepared = Prepared(model, recipe, seen, encode, preprocessing, boxes=variant.boxes, balanced=balanced)
+    _refuse_levels_that_stay_float(prepared.unreached, keep_float)
     asked = {name for name in prepared.modules for pattern in keep_float if fnmatchcase(name, pattern)}
     tell(f"quantizing {len(prepared.modules) - len(asked)} layers as {recipe.name}")
     spec = prepared.quantize(asked)
@@ -121,6 +125,22 @@ def quantize_bundle(
     return write_quantized(
         bundle, out, spec, report, pairs=pairs, overwrite=overwrite, isolate=large, tell=tell
     )
+
+
+def _refuse_levels_that_stay_float(unreached: Sequence[str], keep_float: Sequence[str]) -> None:
+    adapters = [
+        name
+        for name in unreached
+        if adapter_of(f"{name}.weight") and not any(fnmatchcase(name, pattern) for pattern in keep_float)
+    ]
+    if adapters:
+        kinds = sorted({str(adapter_of(f"{name}.weight")) for name in adapters})
+        levels = sorted({"simple" if kind == "simple" else "complex" for kind in kinds})
+        asking = " ".join(f"--keep-float '*.adapter.{kind}.*'" for kind in kinds)
+        raise ExportError(
+            f"calibration got no instruction of level {' or '.join(levels)}, so {len(adapters)} layers, such "
+            f"as {adapters[0]}, would stay float: add some, or ask for it with {asking}"
+        )
 
 
 def add_quantized(

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sam3i_edge.bundle import Bundle, BundleFolder, new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
-from sam3i_edge.export.bundle import PARITY_PAIRS, read_config
+from sam3i_edge.export.bundle import PARITY_PAIRS
 from sam3i_edge.export.parity import Agreement, model_pairs
 from sam3i_edge.export.variant import LARGE, Gate
 from sam3i_edge.manifest import Manifest, Variant
 from sam3i_edge.model.parts import build_model, open_weights
 from sam3i_edge.runtimes import BF16
+from sam3i_edge.train.checkpoint import read_config
 
 FLOAT = ("fp32", "fp16")
 # The last is int8 with bfloat16 in between: OpenVINO on CPUs that have it, and nowhere else.

@@ -22,6 +22,7 @@ from sam3i_edge.manifest import first_problem
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graphs import GraphSpec, graph_specs
 from sam3i_edge.quantize.spec import open_model
+from sam3i_edge.runtimes.tiny_graph import tiny_input
 
 
 class GraphFile(BaseModel):
@@ -139,6 +140,21 @@ def probe(device: str) -> None:
         raise RuntimeUnavailable(f"torch {torch.__version__} does not run on {device}: {error}") from error
     if two != 2.0:
         raise RuntimeUnavailable(f"torch {torch.__version__} computes 1 + 1 = {two} on {device}")
+
+
+class _Tiny(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x @ x, -1)
+
+
+def open_tiny(device: str) -> EagerRuntime:
+    """The same function as `sam3i_edge.runtimes.tiny_graph.tiny_graph`.
+
+    Raises:
+        RuntimeUnavailable: torch does not run on the device.
+    """
+    spec = GraphSpec("tiny", _Tiny(), {"x": torch.from_numpy(tiny_input())}, ("y",))
+    return EagerRuntime(spec, _device(device))
 
 
 def _device(device: str) -> torch.device:

@@ -102,15 +102,19 @@ def measure(runtime: str, device: str) -> dict[str, Any]:
     try:
         start = time.perf_counter()
         runtimes.probe(runtime, device)
-        if runtime not in _READ_ONNX:
+        if runtime not in _READ_ONNX and runtime != "eager":
             return {"status": "works", "open_ms": 1e3 * (time.perf_counter() - start)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "tiny.onnx"
             path.write_bytes(tiny_graph())
             start = time.perf_counter()
-            opened = runtimes.open_runtime(
-                runtime, path, device, precision="fp32" if DEVICES[device].builds else None
-            )
+            if runtime == "eager":
+                from sam3i_edge.runtimes.eager import open_tiny
+
+                opened: runtimes.Runtime = open_tiny(device)
+            else:
+                precision = "fp32" if DEVICES[device].builds else None
+                opened = runtimes.open_runtime(runtime, path, device, precision=precision)
             open_ms = 1e3 * (time.perf_counter() - start)
             spent = []
             for _ in range(_RUNS):

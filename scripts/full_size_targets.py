@@ -2,12 +2,13 @@
 
     python scripts/full_size_targets.py FOLDER [--precisions fp16,int8] [--targets openvino,coreml]
 
-FOLDER holds `weights` and, for quantized precisions, `int8.safetensors` and so on: what `full_size_int8.py`
-leaves in its folder of one resolution, whose ONNX graphs are used too. It gets `openvino-fp16` and so on,
-and `full-size-targets.json`, which a later call adds to. Each step runs in a process of its own, whose peak
-memory is recorded. Random weights find nothing, so outputs are compared by relative error, graph by graph:
-with the same precision in torch (what the target changes) and with float32 in torch (what rounding changes
-too). Of the detector the 16 best queries count, each beside the answer whose box is nearest.
+FOLDER holds `weights` and, for quantized precisions, `int8.safetensors` and so on: what
+`full_size_quantized.py` leaves in its folder of one resolution, whose ONNX graphs are used too. It gets
+`openvino-fp16` and so on, and `full-size-targets.json`, which a later call adds to. Each step runs in a
+process of its own, whose peak memory is recorded. Random weights find nothing, so outputs are compared by
+relative error, graph by graph: with the same precision in torch (what the target changes) and with float32 in
+torch (what rounding changes too). Of the detector the 16 best queries count, each beside the answer whose box
+is nearest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from full_size_int8 import measured
+from full_size_quantized import measured
 
 FLOAT = ("fp32", "fp16")
 BEST = 16
@@ -32,12 +33,12 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 def make_inputs(folder: Path, place: Path) -> None:
     """Inputs of each graph: a drawn picture and an instruction of random tokens through the float model."""
     from sam3i_edge.data.scenes import draw_scene
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.staged import TorchGraphs
     from sam3i_edge.levels import LEVELS
     from sam3i_edge.model.graphs import graph_names
     from sam3i_edge.preprocess import to_pixel_values
     from sam3i_edge.prompt import join_prompt
+    from sam3i_edge.train.checkpoint import read_config
 
     config = read_config(folder / "weights")
     rng = np.random.default_rng(0)
@@ -62,8 +63,8 @@ def make_inputs(folder: Path, place: Path) -> None:
 
 def make_reference(folder: Path, place: Path, precision: str, graph: str) -> None:
     """What a quantized model gives in torch for the same inputs."""
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.staged import TorchGraphs
+    from sam3i_edge.train.checkpoint import read_config
 
     source = TorchGraphs(folder / f"{precision}.safetensors", read_config(folder / "weights"))
     with source.open(graph) as run, np.load(place / f"{graph}.inputs.npz") as inputs:
@@ -72,8 +73,8 @@ def make_reference(folder: Path, place: Path, precision: str, graph: str) -> Non
 
 def write_onnx(folder: Path, source: Path, graph: str, out: Path) -> None:
     """The float32 or quantized ONNX graph that OpenVINO reads."""
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.onnx_graph import export_graph
+    from sam3i_edge.train.checkpoint import read_config
 
     export_graph(source, read_config(folder / "weights"), out, 0, graph, {}, False)
 
@@ -87,11 +88,11 @@ def write_openvino(onnx: Path, path: Path, precision: str) -> None:
 
 def write_coreml(folder: Path, source: Path, graph: str, out: Path, precision: Any) -> dict[str, Any]:
     """The package of one graph, and its operations."""
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.mil_reference import MilProgram
     from sam3i_edge.export.mlpackage import PackageOptions, write_package
     from sam3i_edge.model.graphs import graph_specs
     from sam3i_edge.quantize.spec import open_model
+    from sam3i_edge.train.checkpoint import read_config
 
     model = open_model(source, read_config(folder / "weights"), graph)
     spec = next(spec for spec in graph_specs(model) if spec.name == graph)
@@ -159,9 +160,9 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp16,int8")
     parser.add_argument("--graphs", help="some of them; integers are then not compared")
     given = parser.parse_args()
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.mlpackage import file_name
     from sam3i_edge.model.graphs import graph_names
+    from sam3i_edge.train.checkpoint import read_config
 
     folder: Path = given.folder
     report = folder / "full-size-targets.json"

@@ -1,8 +1,8 @@
 """Makes the graphs that `test_official_size.py` times, once: `python official_graphs.py FOLDER --side 336`.
 
 FOLDER/weights holds the float weights of a model of the official size, FOLDER/int8.safetensors and .json its
-`QuantSpec`; they may be of another side, since neither depends on it (scripts/full_size_int8.py makes both
-with random weights). FOLDER/SIDE gets, where it is not there yet:
+`QuantSpec`; they may be of another side, since neither depends on it (scripts/full_size_quantized.py makes
+both with random weights). FOLDER/SIDE gets, where it is not there yet:
 
     onnx-fp32, onnx-int8         our graphs for ONNX Runtime
     openvino-int8, -int8-bf16    ours for OpenVINO; the second computes in bfloat16 what is not in integers
@@ -34,8 +34,8 @@ OURS = ("image_encoder", "text_encoder.simple", "detector")
 
 def float_and_int8(source: Path, weights: Path, side: int, folder: Path) -> None:
     """Our graphs; `source` is the weights' folder or a `QuantSpec`."""
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.onnx_graph import Offsets, export_graph
+    from sam3i_edge.train.checkpoint import read_config
 
     config = replace(read_config(weights), image_size=side)
     offsets: Offsets = {}

@@ -44,9 +44,9 @@ def sides_curves(
         ModuleNotFoundError: torch or what exports is not installed.
         ExportError: the process of an export or of a measurement died.
     """
-    from sam3i_edge.export.bundle import read_config
     from sam3i_edge.export.isolated import call
     from sam3i_edge.export.onnx_graph import export_graph
+    from sam3i_edge.train.checkpoint import read_config
 
     config = read_config(weights)
     found: dict[str, list[Point]] = {graph: [] for graph in GRAPHS}

@@ -86,4 +86,6 @@ def quantize(
         print_table("what single layers cost: 1 - mean mask IoU over 24 pairs", ("layer", "loss*"), rows)
     if kept := report.get("kept_float"):
         typer.echo(f"kept float: {', '.join(kept)}")
+    if unreached := [name for name in report.get("unreached", ()) if ".adapter." in name]:
+        typer.echo(f"float, as no pair of calibration reached them: {', '.join(unreached)}")
     typer.echo(f"{out}: variant {name}; against the float model on {agreement}")

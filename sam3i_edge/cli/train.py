@@ -45,7 +45,8 @@ def train(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="tokenizer.json to use; the run keeps a copy. [default: the run's, else one is trained]"
+            help="tokenizer.json to use; the run keeps a copy. A JSON file that starts from trained weights "
+            "wants theirs. [default: the run's, else one is trained]"
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -114,6 +115,11 @@ def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainC
     if chosen.model and chosen.model not in MODELS:
         raise ValueError(f"{config}: unknown model {chosen.model!r}; choose from {', '.join(MODELS)}")
     sizes = MODELS[chosen.model] if chosen.model else read_config(Path(chosen.start))
+    if chosen.start and tokenizer is None and not (out / "tokenizer.json").exists():
+        raise ValueError(
+            f"{config} starts from the weights in {chosen.start}, which know words by the ids of their own "
+            "tokenizer: name it with --tokenizer"
+        )
     return chosen, _tokenizer(out, tokenizer, sizes.vocab_size)
 
 

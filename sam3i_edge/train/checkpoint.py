@@ -233,18 +233,13 @@ def load_weights(model: SAM3I, folder: Path) -> None:
         model.load_state_dict(part, strict=False)
 
 
-def read_model_json(folder: Path) -> object:
-    """The sizes that `save_weights` wrote beside the weights, for `ModelConfig.from_dict`."""
-    return read_json(folder / "model.json")
-
-
 def read_config(folder: Path) -> ModelConfig:
     """The sizes that `save_weights` wrote beside the weights.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: there is none, or it holds something else.
     """
-    values = read_model_json(folder)
+    values = read_json(folder / "model.json")
     if not isinstance(values, dict):
         raise TrainingError(
             f"{folder / 'model.json'} holds a {type(values).__name__}, want an object of sizes"

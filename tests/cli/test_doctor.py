@@ -33,12 +33,16 @@ def row_of(facts, runtime, device):
     return row
 
 
-def test_it_runs_a_graph_and_measures_time_and_error(facts):
-    row = row_of(facts, "onnxruntime", "cpu")
+@pytest.mark.parametrize(("runtime", "brings"), [("onnxruntime", "onnxruntime"), ("eager", "torch")])
+def test_it_runs_a_graph_and_measures_time_and_error(facts, runtime, brings):
+    row = row_of(facts, runtime, "cpu")
     assert row["status"] == "works"
-    assert row["version"].startswith("onnxruntime ")
+    assert row["version"].startswith(f"{brings} ")
     assert 0 < row["run_ms"] < 1000
     assert 0 <= row["error"] < 1e-5
+
+
+def test_the_default_was_tried(facts):
     assert (facts["works"], facts["default"]["device"]) == (True, facts["default"]["device"])
     assert "tried on the device" in facts["default"]["reason"]
 

@@ -212,3 +212,15 @@ def test_a_run_keeps_the_tokenizer_of_its_bundle(tmp_path, asked, float_bundle, 
     assert "a run keeps its tokenizer" in capsys.readouterr().err
     assert (tmp_path / "tokenizer.json").read_bytes() == other
     assert len(asked) == 2
+
+
+def test_trained_weights_want_the_tokenizer_that_they_know(tmp_path, asked, float_bundle, capsys):
+    config = tmp_path / "my.json"
+    config.write_text(json.dumps(fine_tuning(["3"], str(float_bundle.root / "weights")).to_json()))
+    arguments = ["train", str(config), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "tokenizer: name it with --tokenizer" in capsys.readouterr().err
+    assert (asked, (tmp_path / "run").exists()) == ([], False)
+    assert main([*arguments, "--tokenizer", str(float_bundle.root / "tokenizer.json")]) == 0
+    assert main(arguments) == 0  # the run has its copy
+    assert len(asked) == 2

@@ -17,7 +17,6 @@ from sam3i_edge import Segmenter
 from sam3i_edge.bundle import Bundle, new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export import openvino_ir
-from sam3i_edge.export.bundle import read_config
 from sam3i_edge.export.onnx_graph import write_graph
 from sam3i_edge.export.openvino_integers import check_integers, integer_work, read_integers
 from sam3i_edge.export.openvino_ir import (
@@ -37,6 +36,7 @@ from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.runtimes.ov import shared_core
 from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer
+from sam3i_edge.train.checkpoint import read_config
 
 START, END = (SPECIAL_TOKENS.index(token) for token in ("<start>", "<end>"))
 # Of random weights the queries lie so near each other that their order is a matter of one step.

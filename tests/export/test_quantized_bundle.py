@@ -83,6 +83,14 @@ def test_segmenter_runs_the_precision_that_is_asked_for(quantized):
     assert result.masks.shape == (len(result), 50, 70)
 
 
+def test_a_level_that_calibration_lacks_is_refused_and_not_left_float(float_bundle, calibration, tmp_path):
+    pairs = [replace(pair, level="simple") for pair in calibration]
+    wanted = r"no instruction of level complex, so \d+ layers, .*'\*\.adapter\.bridge\.\*' --keep-float"
+    with pytest.raises(ExportError, match=wanted):
+        quantize_bundle(float_bundle, tmp_path / "out", INT8, calibration=pairs, pairs=12, sensitivity=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(
     float_bundle, calibration, rough, tmp_path, monkeypatch
 ):
@@ -106,7 +114,7 @@ def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(
 
 
 def float_bundle_config(bundle):
-    from sam3i_edge.export.bundle import read_config
+    from sam3i_edge.train.checkpoint import read_config
 
     return read_config(bundle.root / "weights")
 

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from sam3i_edge.errors import TrainingError
-from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights, read_model_json, save_weights
+from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights, read_config, save_weights
 
 
 def checkpoint(stage=0, step=3):
@@ -151,7 +150,7 @@ def test_weights_by_level(tmp_path, tiny_model):
     other = SAM3I(tiny_model)
     load_weights(other, tmp_path)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
-    assert ModelConfig.from_dict(read_model_json(tmp_path)) == tiny_model
+    assert read_config(tmp_path) == tiny_model
 
 
 def test_a_base_alone_loads_and_leaves_the_adapters(tmp_path, tiny_model):
