@@ -122,7 +122,7 @@ class Detect(torch.nn.Module):
         return found.pred_masks, found.pred_boxes, found.pred_logits, found.presence_logits
 
 
-def traced_parts(side: int) -> dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
+def example_parts(side: int) -> dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
     """The parts as modules with plain tensors in and out, and an example of their inputs."""
     model = peer_model(side)
     grid, width = side // 14, 256
