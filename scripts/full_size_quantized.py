@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -156,6 +157,7 @@ def main() -> None:
         step("weights", make_weights, weights, given.resolution)
     if not given.spec:
         step("quantize", quantize, weights, spec, given.recipe)
+    shutil.rmtree(folder / given.recipe, ignore_errors=True)  # graphs append their weights to one file
     for graph in ("image_encoder", "text_encoder.simple", "detector"):
         step(f"{given.recipe} {graph}", export, spec, weights, folder / given.recipe, graph)
     if not (folder / "fp32" / "image_encoder.onnx").exists():

@@ -86,11 +86,16 @@ def _peer(side: int, part: str, path: Path) -> None:
     from official_torch import example_parts
 
     module, example = example_parts(side)[part]
-    with torch.no_grad():
-        # Not traced: tracing keeps every intermediate result, more than 30 GB at 1008 px.
-        program = torch.export.export(module.eval(), example, strict=False)
-    model = openvino.convert_model(program)
-    model.reshape({port: list(one.shape) for port, one in zip(model.inputs, example, strict=True)})
+    shapes = [tuple(one.shape) for one in example]
+    if part == "image":
+        # Tracing keeps every intermediate result, at 1008 px more than 30 GB.
+        with torch.no_grad():
+            program = torch.export.export(module.eval(), example, strict=False)
+        model = openvino.convert_model(program)
+        model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    else:
+        with torch.inference_mode():
+            model = openvino.convert_model(module, example_input=example, input=shapes)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
