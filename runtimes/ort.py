@@ -284,11 +284,12 @@ def _session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Left to itself it quantizes activations to int8 in front of int8 weights that are to be float.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # What a step has used goes back at once. The arena grows by powers of two and keeps what it has: 4.2 GiB
+    # for the official int8 model at 1008 px in place of 1.9, and no graph is faster with it.
+    options.enable_cpu_mem_arena = False
     if low_memory:
-        # Weights stay in the mapped data file instead of being copied into a faster order, and what a step
-        # has used goes back at once: the arena grows by powers of two.
+        # Weights stay in the mapped data file instead of being copied into a faster order.
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
     if device != "cpu":
         # Nodes that the provider cannot run would go to the CPU, one by one and silently.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
