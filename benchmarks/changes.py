@@ -45,13 +45,17 @@ class Change:
     rounds: int = 40
 
 
-def session(path: Path, threads: int, spinning: bool = False, fused: bool = True) -> Callable[[], object]:
+def session(
+    path: Path, threads: int, spinning: bool = False, fused: bool = True, arena: bool = False
+) -> Callable[[], object]:
     """Runs a graph by ONNX Runtime under the settings of `sam3i_edge.runtimes.ort`, or with one changed."""
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if fused else level.ORT_ENABLE_BASIC
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3
     opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     given = random_inputs(opened)
@@ -92,6 +96,7 @@ def graphs(bundle: Bundle, threads: int) -> Iterator[Change]:
             told = session(path, threads)
             yield Change(f"{what}: its own fusions", session(path, threads, fused=False), told)
             yield Change(f"{what}: threads that do not spin", session(path, threads, spinning=True), told)
+            yield Change(f"{what}: no memory arena", session(path, threads, arena=True), told)
             if threads > 1:
                 yield Change(f"{what}: {threads} threads", session(path, 1), told)
             if variant == "onnx-int8":

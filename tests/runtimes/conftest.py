@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sam3i_edge.runtimes import open_runtime
+
 
 @pytest.fixture(scope="session")
 def fakes():
@@ -15,3 +17,13 @@ def fakes():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def text_encoder(tiny_bundle):
+    return tiny_bundle.graphs("onnx-fp32")["text_encoder.simple"]
+
+
+@pytest.fixture
+def runtime(text_encoder):
+    return open_runtime("onnxruntime", text_encoder, "cpu", threads=1)

@@ -19,11 +19,6 @@ from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
 
 
 @pytest.fixture
-def text_encoder(tiny_bundle):
-    return tiny_bundle.graphs("onnx-fp32")["text_encoder.simple"]
-
-
-@pytest.fixture
 def runtime(text_encoder):
     return open_runtime("openvino", text_encoder, "cpu", threads=1)
 

@@ -1,0 +1,48 @@
+"""Agreement of quantized models with the float one on drawn pairs that the gate does not ask.
+
+    python scripts/agreement.py BUNDLE SPEC [SPEC ...] [--pairs 600] [--seed 3]
+
+BUNDLE holds the float weights; a SPEC is a quantized model as `quantize` and `train --qat` write it, such as
+BUNDLE/quant/int8.safetensors. All run in torch, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.export.parity import Instances, compare, model_pairs
+from sam3i_edge.export.staged import TorchGraphs, answers
+from sam3i_edge.train.checkpoint import read_config
+
+
+def main() -> None:
+    """Prints a line for each quantized model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("bundle")
+    parser.add_argument("specs", nargs="+", type=Path)
+    parser.add_argument("--pairs", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=3, help="0 is the gate's, 1 calibration's")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    bundle = Bundle.open(find_bundle(given.bundle))
+    config, manifest = read_config(bundle.root / "weights"), bundle.manifest
+    boxes = next(iter(manifest.variants.values())).boxes
+    pairs = model_pairs(given.pairs, config, boxes, seed=given.seed)
+
+    def ask(source: Path) -> list[Instances]:
+        graphs = TorchGraphs(source, config, boxes)
+        return answers(
+            graphs, pairs, bundle.tokenizer(), manifest.preprocessing, manifest.thresholds.score, boxes
+        )
+
+    floats = ask(bundle.root / "weights")
+    for spec in given.specs:
+        print(f"{spec}: {compare(floats, ask(spec))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
