@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from sam3i_edge import Segmenter, machine, native
-from sam3i_edge.benchmark.curves import disks
-from sam3i_edge.benchmark.questions import questions
-from sam3i_edge.benchmark.sides import random_inputs
-from sam3i_edge.benchmark.statistics import speedup
-from sam3i_edge.benchmark.timing import in_turn
-from sam3i_edge.benchmark.worker import hold_to
-from sam3i_edge.bundle import Bundle, find_bundle
-from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge import Segmenter
+from sam3i_edge.bundle.folder import Bundle, find_bundle
+from sam3i_edge.devices import machine
+from sam3i_edge.masks import native
+from sam3i_edge.measure.curves import disks
+from sam3i_edge.measure.questions import questions
+from sam3i_edge.measure.sampling import in_turn
+from sam3i_edge.measure.sides import random_inputs
+from sam3i_edge.measure.statistics import speedup
+from sam3i_edge.measure.worker import hold_to
+from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.runtimes import open_runtime
 
 GRAPHS = ("image_encoder", "text_encoder.simple", "detector")

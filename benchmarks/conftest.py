@@ -21,20 +21,21 @@ from pathlib import Path
 import pytest
 
 import sam3i_edge
-from sam3i_edge.benchmark import conditions, plot, runner
-from sam3i_edge.benchmark.pareto import configurations, recommend
-from sam3i_edge.benchmark.plan import Plan, Planned, plan
-from sam3i_edge.benchmark.questions import read_data
-from sam3i_edge.benchmark.report import html
-from sam3i_edge.benchmark.runner import BUDGETS, Bench, all_ok
-from sam3i_edge.benchmark.schema import RESULTS, Results, Row, write_whole
-from sam3i_edge.benchmark.tables import ROWS, peer_tables, row_cells
-from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.annotations import IMAGES
 from sam3i_edge.errors import Sam3iError
 from sam3i_edge.evaluate.report import Timing
 from sam3i_edge.evaluate.tables import Table, timings
+from sam3i_edge.files import write_whole
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.measure import conditions, plot, runner
+from sam3i_edge.measure.cells import ROWS, peer_tables, row_cells
+from sam3i_edge.measure.page import html
+from sam3i_edge.measure.pareto import configurations, recommend
+from sam3i_edge.measure.plan import Plan, Planned, plan
+from sam3i_edge.measure.questions import read_data
+from sam3i_edge.measure.runner import BUDGETS, Bench, all_ok
+from sam3i_edge.measure.schema import RESULTS, Results, Row
 
 # Fewer say little about the slowest tenth.
 LEAST_QUERIES_SAVED = 64

@@ -23,18 +23,18 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from sam3i_edge import machine
-from sam3i_edge.bundle import Bundle, find_bundle
-from sam3i_edge.export.openvino_ir import write_ir
-from sam3i_edge.export.parity import Pair, compare, model_pairs
+from sam3i_edge.agreement import Pair, compare, model_pairs
+from sam3i_edge.bundle.folder import Bundle, find_bundle
+from sam3i_edge.devices import machine
+from sam3i_edge.export.gate import Gate
+from sam3i_edge.export.openvino.ir import write_ir
 from sam3i_edge.export.staged import FileGraphs
-from sam3i_edge.export.variant import Gate
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.prompt import join_prompt
+from sam3i_edge.model.weights import read_config
+from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.pipeline.prompt import join_prompt
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.runtimes.ov import shared_core
-from sam3i_edge.train.checkpoint import read_config
 
 _PAIRS = 240  # of the gate
 _WARM_UP = 5

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import sam3i_edge
-from sam3i_edge import Segmenter, machine
+from sam3i_edge import Segmenter
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.devices import machine
 
 _INSTRUCTIONS = ("star", "every red shape", "the large circle left of a square", "the shape with a hole")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sam3i_edge.benchmark.process import RowProcess
-from sam3i_edge.benchmark.questions import questions
-from sam3i_edge.benchmark.runner import started
-from sam3i_edge.benchmark.schema import END_TO_END
+from sam3i_edge.measure.process import RowProcess
+from sam3i_edge.measure.questions import questions
+from sam3i_edge.measure.runner import started
+from sam3i_edge.measure.schema import END_TO_END
 
 _ROUNDS = 16
 
@@ -43,7 +43,7 @@ def test_row(planned: Any, level: Any, rows: Any, benchmark: Any) -> None:
 
 
 def test_limits(rows: Any) -> None:
-    from sam3i_edge.benchmark.roofline import roofline
+    from sam3i_edge.measure.roofline import roofline
 
     found = roofline(rows.good(), rows.results.rows, rows.threads)
     rows.add(roofline=found)
@@ -54,7 +54,7 @@ def test_limits(rows: Any) -> None:
 
 def test_sides(rows: Any) -> None:
     """The image encoder and the detector at other sides, where the bundle has float weights to export."""
-    from sam3i_edge.benchmark.sides import sides_curves
+    from sam3i_edge.measure.sides import sides_curves
 
     bundle = rows.plan.rows[0].bundle
     weights = bundle.root / "weights"
@@ -67,7 +67,7 @@ def test_sides(rows: Any) -> None:
 
 
 def test_post_processing_by_instances(rows: Any) -> None:
-    from sam3i_edge.benchmark.curves import instances_curve
+    from sam3i_edge.measure.curves import instances_curve
 
     curve = instances_curve(3)
     rows.add(curves=(*rows.results.curves, curve))

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge.bundle import Bundle, BundleFolder, new_bundle
+from sam3i_edge.agreement import Agreement, Pair, model_pairs
+from sam3i_edge.bundle.folder import Bundle, BundleFolder, new_bundle
+from sam3i_edge.bundle.manifest import Manifest
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export.bundle import PARITY_PAIRS, load_model
-from sam3i_edge.export.parity import Agreement, Pair, model_pairs
-from sam3i_edge.export.variant import LARGE, Gate, write_variant
-from sam3i_edge.manifest import Manifest
+from sam3i_edge.export.float_bundle import PARITY_PAIRS
+from sam3i_edge.export.gate import LARGE, Gate, write_variant
 from sam3i_edge.model.sam3i import adapter_of
+from sam3i_edge.model.weights import load_model, read_config
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import Recipe
 from sam3i_edge.quantize.sensitivity import Questions, Trials
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.train.checkpoint import read_config
 
 # Seeds of drawn pairs.
 _GATE, _CALIBRATION, _TRIALS = 0, 1, 2

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam3i_edge.agreement import Instances, Pair
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.export.isolated import call
-from sam3i_edge.export.parity import Instances, Pair
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.graphs import graph_specs
-from sam3i_edge.postprocess import resize_mask_logits, select
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.prompt import join_prompt
+from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.pipeline.postprocess import resize_mask_logits, select
+from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.pipeline.prompt import join_prompt
+from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.quantize.spec import open_model
 from sam3i_edge.runtimes import open_runtime
-from sam3i_edge.tokenizer import Tokenizer
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]

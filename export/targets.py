@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam3i_edge.bundle import Bundle, BundleFolder, new_bundle
+from sam3i_edge.agreement import Agreement, model_pairs
+from sam3i_edge.bundle.folder import Bundle, BundleFolder, new_bundle
+from sam3i_edge.bundle.manifest import Manifest, Variant
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
-from sam3i_edge.export.bundle import PARITY_PAIRS
-from sam3i_edge.export.parity import Agreement, model_pairs
-from sam3i_edge.export.variant import LARGE, Gate
-from sam3i_edge.manifest import Manifest, Variant
-from sam3i_edge.model.parts import build_model, open_weights
+from sam3i_edge.export.float_bundle import PARITY_PAIRS
+from sam3i_edge.export.gate import LARGE, Gate
+from sam3i_edge.model.weights import build_model, open_weights, read_config
 from sam3i_edge.runtimes import BF16
-from sam3i_edge.train.checkpoint import read_config
 
 FLOAT = ("fp32", "fp16")
 # The last is int8 with bfloat16 in between: OpenVINO on CPUs that have it, and nowhere else.
@@ -26,16 +25,16 @@ Writer = Callable[[Path, Gate, str, Path | None], tuple[dict[str, Variant], Agre
 # Target -> module and function, and the extra that installs what they need; each framework is imported when
 # it is asked for.
 _WRITERS = {
-    "onnx": ("sam3i_edge.export.variant", "write_variant", "export"),
-    "eager": ("sam3i_edge.export.variant", "write_eager", "export"),
-    "openvino": ("sam3i_edge.export.openvino_ir", "write_variant", "export,openvino"),
-    "coreml": ("sam3i_edge.export.coreml_variant", "write_variant", "export,coreml"),
+    "onnx": ("sam3i_edge.export.gate", "write_variant", "export"),
+    "eager": ("sam3i_edge.export.gate", "write_eager", "export"),
+    "openvino": ("sam3i_edge.export.openvino.ir", "write_variant", "export,openvino"),
+    "coreml": ("sam3i_edge.export.coreml.variant", "write_variant", "export,coreml"),
 }
 TARGETS = tuple(_WRITERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class VariantRow:
     """What became of one target at one precision.
 
     Attributes:
@@ -63,7 +62,7 @@ def add_variants(
     pairs: int = PARITY_PAIRS,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> tuple[Manifest, list[Row]]:
+) -> tuple[Manifest, list[VariantRow]]:
     """Writes a bundle with these variants added; one that fails is left out and its row says why.
 
     What the bundle holds already of a target at a precision is replaced. Of each variant that misses the
@@ -100,7 +99,7 @@ def add_variants(
     config = read_config(weights)
     boxes = next(iter(bundle.manifest.variants.values())).boxes
     size = 4 * sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
-    rows: list[Row] = []
+    rows: list[VariantRow] = []
     with new_bundle(out, overwrite=overwrite, base=bundle) as folder:
         gate = Gate(
             folder.path / "weights",
@@ -147,7 +146,7 @@ def _drop(folder: BundleFolder, target: str, precision: str) -> None:
             folder.base = folder.base.model_copy(update={"variants": kept})
 
 
-def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[str, Variant], Row]:
+def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[str, Variant], VariantRow]:
     module, function, extra = _WRITERS[target]
     before = {path.name for path in folder.iterdir()}
     gate.compared = None
@@ -165,12 +164,12 @@ def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[
         status = str(error)
         if isinstance(error, ImportError):
             status = f"{error}: pip install 'sam3i-edge[{extra}]'"
-        return {}, Row(
+        return {}, VariantRow(
             target=target, precision=precision, variant="", bytes=size, agreement=gate.compared, status=status
         )
     name = next(iter(found))
     size = _size(folder / name)
-    return found, Row(
+    return found, VariantRow(
         target=target, precision=precision, variant=name, bytes=size, agreement=agreement, status="ok"
     )
 

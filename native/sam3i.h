@@ -1,4 +1,4 @@
-/* sam3i_edge: the native part. A plain C ABI in one shared library, opened by sam3i_edge/native.py or by any
+/* sam3i_edge: the native part. A plain C ABI in one shared library, opened by sam3i_edge/masks/native.py or by any
  * other language.
  *
  * A picture becomes a model's input by sam3i_pixel_values.

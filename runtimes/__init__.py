@@ -42,7 +42,7 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
     "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
     "eager": ("sam3i_edge.runtimes.eager", "'sam3i-edge[train]'"),
     "tensorrt": ("sam3i_edge.runtimes.trt", "tensorrt"),
-    "coreml": ("sam3i_edge.runtimes.mlpackage", "coremltools"),
+    "coreml": ("sam3i_edge.runtimes.coreml", "coremltools"),
 }
 
 RUNTIMES = tuple(_RUNTIMES)

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.manifest import first_problem
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.graphs import GraphSpec, graph_specs
+from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.quantize.spec import open_model
 from sam3i_edge.runtimes.tiny_graph import tiny_input
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import platformdirs
 
-from sam3i_edge import jetson
-from sam3i_edge.runtimes import Progress, nvidia
+from sam3i_edge.devices import jetson, nvidia
+from sam3i_edge.runtimes import Progress
 
 _log = logging.getLogger(__name__)
 

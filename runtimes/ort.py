@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
+from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import Progress, engine_cache
 from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
@@ -306,11 +307,6 @@ def _session(
             "its libraries did not load; 'sam3i-edge doctor' tells more"
         )
     return session
-
-
-def usable_cores() -> int:
-    """Gives the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_line(error: Exception) -> str:

@@ -29,6 +29,7 @@ from openvino.frontend import (
     OpValidationFailure,
 )
 
+from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import BF16
 from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
@@ -50,7 +51,7 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CompileSettings:
     """What a compiled graph uses, read back from OpenVINO.
 
     Attributes:
@@ -88,7 +89,7 @@ class Pending:
 class OpenVinoRuntime:
     """One compiled graph. Not thread-safe by contract, see `Runtime`."""
 
-    def __init__(self, compiled: Any, name: str, settings: Settings) -> None:
+    def __init__(self, compiled: Any, name: str, settings: CompileSettings) -> None:
         self._compiled, self._name = compiled, name
         self.settings = settings
         self._idle: list[Any] = []
@@ -261,7 +262,7 @@ def _best() -> str:
 
 def _compile(
     model: Any, target: str, threads: int | None, exported: str, cache: Path | None
-) -> tuple[Any, Settings]:
+) -> tuple[Any, CompileSettings]:
     core, kind = shared_core(), target.partition(".")[0]
     # CPUs compute a float16 graph in float32, and the NPU knows nothing wider than float16.
     wide = kind == "CPU" or (kind != "NPU" and exported == "fp32")
@@ -275,7 +276,7 @@ def _compile(
             )
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     if kind == "CPU":
-        config["INFERENCE_NUM_THREADS"] = threads or _usable_cores()
+        config["INFERENCE_NUM_THREADS"] = threads or usable_cores()
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         config["CACHE_DIR"] = os.fspath(cache)
@@ -298,7 +299,7 @@ def _compile(
     return compiled, settings
 
 
-def _settings(compiled: Any, cache: Path | None) -> Settings:
+def _settings(compiled: Any, cache: Path | None) -> CompileSettings:
     known = compiled.get_property("SUPPORTED_PROPERTIES")
 
     def read(name: str) -> Any:
@@ -306,7 +307,7 @@ def _settings(compiled: Any, cache: Path | None) -> Settings:
 
     group, threads = read(_DYNAMIC_QUANTIZATION), read("INFERENCE_NUM_THREADS")
     hint = compiled.get_property("PERFORMANCE_HINT")
-    return Settings(
+    return CompileSettings(
         devices=tuple(name.strip("()") for name in compiled.get_property("EXECUTION_DEVICES")),
         precision=str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()),
         dynamic_quantization=None if group is None else int(group),
@@ -320,10 +321,6 @@ def _is_whole(path: Path) -> bool:
     """Whether an IR begins and ends as one."""
     content = path.read_bytes().strip()
     return content.startswith((b"<?xml", b"<net")) and content.endswith(b"</net>")
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_line(error: Exception) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3i_edge.devices import nvidia
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.runtimes import Progress, engine_cache, nvidia
+from sam3i_edge.runtimes import Progress, engine_cache
 from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
 
 # No requirement of this package: JetPack installs it for the system's Python.

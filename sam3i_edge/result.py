@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge import native, rle
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.levels import Level, as_level
-from sam3i_edge.preprocess import ImageSource, load_image
-from sam3i_edge.prompt import VISUAL
+from sam3i_edge.masks import native, rle
+from sam3i_edge.pipeline.preprocess import ImageSource, load_image
+from sam3i_edge.pipeline.prompt import VISUAL
 
 if TYPE_CHECKING:
     import supervision
@@ -238,7 +238,7 @@ class Result:
             ImageError: `image` cannot be read.
             OSError: the file cannot be written.
         """
-        from sam3i_edge import overlay
+        from sam3i_edge.masks import overlay
 
         overlay.check_path(path)
         pixels = self.image if image is None else load_image(image)

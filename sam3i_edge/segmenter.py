@@ -12,20 +12,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sam3i_edge.bundle import Bundle, find_bundle
-from sam3i_edge.caching import Lru
-from sam3i_edge.devices import check_device, choose
-from sam3i_edge.graphs import Graphs
+from sam3i_edge.bundle.folder import Bundle, find_bundle
+from sam3i_edge.devices.profiles import check_device, choose
 from sam3i_edge.info import Info
 from sam3i_edge.levels import LEVELS, Level
-from sam3i_edge.postprocess import select
-from sam3i_edge.preprocess import ImageSource, load_image, to_pixel_values
-from sam3i_edge.prompt import BoxPrompt, join_prompt
-from sam3i_edge.request import Request, Rules, check_threshold
+from sam3i_edge.pipeline.caching import Lru
+from sam3i_edge.pipeline.graphs import Graphs
+from sam3i_edge.pipeline.postprocess import select
+from sam3i_edge.pipeline.preprocess import ImageSource, load_image, to_pixel_values
+from sam3i_edge.pipeline.prompt import BoxPrompt, join_prompt
+from sam3i_edge.pipeline.request import Request, Rules, check_threshold
+from sam3i_edge.pipeline.timing import Clock
 from sam3i_edge.result import Result
 from sam3i_edge.runtimes import Progress
 from sam3i_edge.stream import Stream
-from sam3i_edge.timing import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Segmenter:
         """Segments what `instruction` describes in `image`, what `boxes` show, or both at once.
 
         Args:
-            image: path, bytes, numpy RGB array or PIL image; see `sam3i_edge.preprocess.load_image`.
+            image: path, bytes, numpy RGB array or PIL image; see `sam3i_edge.pipeline.preprocess.load_image`.
             instruction: a noun phrase or a sentence, up to 2,000 words. What exceeds 32 tokens is cut, and
                 `Result.tokens_cut` counts it. None with boxes only, which are then asked at level concept.
             boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.boxes`: examples of what is

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import StreamError
-from sam3i_edge.preprocess import ImageSource
-from sam3i_edge.request import Request
+from sam3i_edge.pipeline.preprocess import ImageSource
+from sam3i_edge.pipeline.request import Request
 from sam3i_edge.result import Result
 from sam3i_edge.tracking import Tracker
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3i_edge.masks.iou import box_iou, mask_iou
 from sam3i_edge.result import Result
 
 # Tracks that are kept at most: a mask of sam3i takes 83 kB.
@@ -91,7 +92,7 @@ class Tracker:
         self._tracks = sorted(alive, key=lambda track: track.missed)[:_MOST_TRACKS]
         return numbers
 
-    def _pair(self, overlap: NDArray[np.float32], taken: dict[int, int] | None = None) -> dict[int, int]:
+    def _pair(self, overlap: NDArray[np.float64], taken: dict[int, int] | None = None) -> dict[int, int]:
         """Pairs of row and column from the greatest overlap down, beyond those that are taken."""
         taken = taken or {}
         free = overlap.copy()
@@ -106,42 +107,3 @@ class Tracker:
             free[row, :] = 0
             free[:, column] = 0
         return pairs
-
-
-def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """IoU of every mask of `a` with every mask of `b`; two empty masks have 0.
-
-    Args:
-        a: [N, P] bool.
-        b: [M, P] bool.
-
-    Returns:
-        [N, M] float32, 0..1.
-    """
-    shared = a.astype(np.float32) @ b.astype(np.float32).T
-    return _over_union(shared, a.sum(axis=1), b.sum(axis=1))
-
-
-def box_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """IoU of every box of `a` with every box of `b`; boxes without area have 0.
-
-    Args:
-        a: [N, 4], (x0, y0, x1, y1).
-        b: [M, 4], the same.
-
-    Returns:
-        [N, M] float32, 0..1.
-    """
-    corners = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(corners[1] - corners[0], 0, None).prod(axis=2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (a, b)]
-    return _over_union(shared, *areas)
-
-
-def _over_union(
-    shared: NDArray[np.float32], a: NDArray[np.number], b: NDArray[np.number]
-) -> NDArray[np.float32]:
-    union = a[:, None] + b[None, :] - shared
-    iou = np.zeros(shared.shape, dtype=np.float32)
-    np.divide(shared, union, out=iou, where=union > 0, casting="unsafe")
-    return iou

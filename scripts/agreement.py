@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from sam3i_edge.bundle import Bundle, find_bundle
-from sam3i_edge.export.parity import Instances, compare, model_pairs
+from sam3i_edge.agreement import Instances, compare, model_pairs
+from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.export.staged import TorchGraphs, answers
-from sam3i_edge.train.checkpoint import read_config
+from sam3i_edge.model.weights import read_config
 
 
 def main() -> None:

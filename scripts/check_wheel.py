@@ -24,12 +24,12 @@ CONSTRAINED = os.environ | {"PIP_CONSTRAINT": "constraints.txt", "PIP_BUILD_CONS
 # Run in the new environment. Every package must come from there, and torch from nowhere.
 IMPORTS = """
 import importlib, importlib.util, pathlib, sys
-import sam3i_edge.native
+import sam3i_edge.masks.native
 for part in ("kernels", "export", "runtimes", "segmenter"):
     name = f"sam3i_edge.{part}"
     file = pathlib.Path(importlib.import_module(name).__file__).resolve()
     assert file.is_relative_to(pathlib.Path(sys.prefix).resolve()), f"{name} was imported from {file}"
-assert sam3i_edge.native.implementation() == "native", "the C library is not found"
+assert sam3i_edge.masks.native.implementation() == "native", "the C library is not found"
 assert importlib.util.find_spec("kernels") is None, "the wheel installs a top-level `kernels`"
 assert importlib.util.find_spec("torch") is None, "the base install brings torch"
 """

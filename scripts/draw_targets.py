@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3i_edge import overlay
-from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.agreement import Instances, Pair, compare
+from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.evaluate.assignment import linear_assignment
-from sam3i_edge.export.mil_reference import MilGraphs
-from sam3i_edge.export.parity import Instances, Pair, compare, mask_iou
+from sam3i_edge.export.coreml.mil_reference import MilGraphs
 from sam3i_edge.export.staged import FileGraphs, GraphSource, answers
+from sam3i_edge.masks import overlay
+from sam3i_edge.masks.iou import mask_iou
 
 SIZE, OBJECTS = (320, 448), 8
 ASKED = (("simple", "one"), ("complex", "all"), ("complex", "none"))
@@ -66,7 +67,7 @@ def in_order_of(reference: Instances, found: Instances) -> Instances:
     """An answer with its instances in the order of another's, so that equal colours mean equal things."""
     if not len(reference.scores) or not len(found.scores):
         return found
-    pairs = linear_assignment(-mask_iou(reference.masks, found.masks))
+    pairs = linear_assignment(-mask_iou(reference.masks, found.masks, empty=1.0))
     order = [int(n) for n in pairs[1]]
     order += [n for n in range(len(found.scores)) if n not in order]
     return Instances(scores=found.scores[order], boxes=found.boxes[order], masks=found.masks[order])

@@ -33,7 +33,7 @@ def make_weights(folder: Path, resolution: int) -> None:
 
     from sam3i_edge.model.config import PRESETS
     from sam3i_edge.model.sam3i import SAM3I
-    from sam3i_edge.train.checkpoint import save_weights
+    from sam3i_edge.model.weights import save_weights
 
     torch.manual_seed(0)
     save_weights(SAM3I(replace(PRESETS["sam3i"], image_size=resolution)), folder)
@@ -43,10 +43,10 @@ def quantize(weights: Path, out: Path, recipe: str) -> dict[str, float]:
     """Post-training quantization by a recipe, calibrated on 8 drawn pictures; gives seconds."""
     import torch
 
-    from sam3i_edge.export.bundle import load_model
-    from sam3i_edge.export.parity import drawn_pairs
+    from sam3i_edge.agreement import drawn_pairs
+    from sam3i_edge.bundle.manifest import Preprocessing
     from sam3i_edge.levels import LEVELS
-    from sam3i_edge.manifest import Preprocessing
+    from sam3i_edge.model.weights import load_model
     from sam3i_edge.quantize.ptq import Prepared
     from sam3i_edge.quantize.recipes import RECIPES
 
@@ -72,11 +72,11 @@ def quantize(weights: Path, out: Path, recipe: str) -> dict[str, float]:
 
 def export(source: Path, weights: Path, folder: Path, graph: str) -> dict[str, Any]:
     """One graph to ONNX; of a quantized one, its integers are read back and its kernels counted."""
-    from sam3i_edge.export.kernel_census import census
-    from sam3i_edge.export.onnx_graph import export_graph
-    from sam3i_edge.export.variant import check_integers
+    from sam3i_edge.export.gate import check_integers
+    from sam3i_edge.export.onnx.census import census
+    from sam3i_edge.export.onnx.graph_file import export_graph
+    from sam3i_edge.model.weights import read_config
     from sam3i_edge.quantize.spec import QuantSpec
-    from sam3i_edge.train.checkpoint import read_config
 
     folder.mkdir(exist_ok=True)
     export_graph(source, read_config(weights), folder, 0, graph, {}, False)

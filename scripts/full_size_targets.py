@@ -35,10 +35,10 @@ def make_inputs(folder: Path, place: Path) -> None:
     from sam3i_edge.data.scenes import draw_scene
     from sam3i_edge.export.staged import TorchGraphs
     from sam3i_edge.levels import LEVELS
-    from sam3i_edge.model.graphs import graph_names
-    from sam3i_edge.preprocess import to_pixel_values
-    from sam3i_edge.prompt import join_prompt
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.model.graph_specs import graph_names
+    from sam3i_edge.model.weights import read_config
+    from sam3i_edge.pipeline.preprocess import to_pixel_values
+    from sam3i_edge.pipeline.prompt import join_prompt
 
     config = read_config(folder / "weights")
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def make_inputs(folder: Path, place: Path) -> None:
 def make_reference(folder: Path, place: Path, precision: str, graph: str) -> None:
     """What a quantized model gives in torch for the same inputs."""
     from sam3i_edge.export.staged import TorchGraphs
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.model.weights import read_config
 
     source = TorchGraphs(folder / f"{precision}.safetensors", read_config(folder / "weights"))
     with source.open(graph) as run, np.load(place / f"{graph}.inputs.npz") as inputs:
@@ -73,26 +73,26 @@ def make_reference(folder: Path, place: Path, precision: str, graph: str) -> Non
 
 def write_onnx(folder: Path, source: Path, graph: str, out: Path) -> None:
     """The float32 or quantized ONNX graph that OpenVINO reads."""
-    from sam3i_edge.export.onnx_graph import export_graph
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.export.onnx.graph_file import export_graph
+    from sam3i_edge.model.weights import read_config
 
     export_graph(source, read_config(folder / "weights"), out, 0, graph, {}, False)
 
 
 def write_openvino(onnx: Path, path: Path, precision: str) -> None:
     """The IR of one graph."""
-    from sam3i_edge.export.openvino_ir import write_ir
+    from sam3i_edge.export.openvino.ir import write_ir
 
     write_ir(onnx, path, precision)
 
 
 def write_coreml(folder: Path, source: Path, graph: str, out: Path, precision: Any) -> dict[str, Any]:
     """The package of one graph, and its operations."""
-    from sam3i_edge.export.mil_reference import MilProgram
-    from sam3i_edge.export.mlpackage import PackageOptions, write_package
-    from sam3i_edge.model.graphs import graph_specs
+    from sam3i_edge.export.coreml.mil_reference import MilProgram
+    from sam3i_edge.export.coreml.package import PackageOptions, write_package
+    from sam3i_edge.model.graph_specs import graph_specs
+    from sam3i_edge.model.weights import read_config
     from sam3i_edge.quantize.spec import open_model
-    from sam3i_edge.train.checkpoint import read_config
 
     model = open_model(source, read_config(folder / "weights"), graph)
     spec = next(spec for spec in graph_specs(model) if spec.name == graph)
@@ -103,7 +103,7 @@ def write_coreml(folder: Path, source: Path, graph: str, out: Path, precision: A
 
 def run_and_compare(target: str, path: Path, place: Path, precision: str, graph: str) -> dict[str, Any]:
     """Runs one written graph, and gives its relative errors."""
-    from sam3i_edge.export.mil_reference import MilGraphs
+    from sam3i_edge.export.coreml.mil_reference import MilGraphs
     from sam3i_edge.export.staged import FileGraphs
 
     paths = {graph: path}
@@ -136,7 +136,8 @@ def relative_errors(want: Arrays, found: Arrays) -> dict[str, float]:
 
 def check(folder: Path, target: str, precision: str, paths: Mapping[str, Path]) -> dict[str, int]:
     """Reads integers and scales back from all graphs and compares them with the quantized model's."""
-    from sam3i_edge.export import coreml_variant, openvino_integers
+    from sam3i_edge.export.coreml import variant as coreml_variant
+    from sam3i_edge.export.openvino import integers as openvino_integers
     from sam3i_edge.quantize.spec import QuantSpec
 
     spec = QuantSpec.load(folder / f"{precision}.safetensors")
@@ -160,9 +161,9 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp16,int8")
     parser.add_argument("--graphs", help="some of them; integers are then not compared")
     given = parser.parse_args()
-    from sam3i_edge.export.mlpackage import file_name
-    from sam3i_edge.model.graphs import graph_names
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.export.coreml.package import file_name
+    from sam3i_edge.model.graph_specs import graph_names
+    from sam3i_edge.model.weights import read_config
 
     folder: Path = given.folder
     report = folder / "full-size-targets.json"

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.agreement import Agreement, check
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ParityError
-from sam3i_edge.export.parity import Agreement, check
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-bf16", "int8w", "int4")
 TITLES = {

@@ -57,3 +57,9 @@ def tiny_bundle(write_tiny_bundle, tmp_path_factory):
 def tiny_box_bundle(write_tiny_bundle, tmp_path_factory):
     """The same graphs with three slots for boxes, shared: not to be changed."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny-boxes", boxes=3)
+
+
+@pytest.fixture(scope="session")
+def fakes():
+    """The module of stand-ins for NVIDIA's libraries."""
+    return _load("nvidia_fakes")

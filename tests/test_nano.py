@@ -9,13 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam3i_edge import Segmenter
-from sam3i_edge.bundle import Bundle, find_bundle
+from sam3i_edge.agreement import Agreement, check
+from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations, write_scenes
 from sam3i_edge.evaluate.run import evaluate
-from sam3i_edge.export.bundle import load_model
-from sam3i_edge.export.parity import Agreement, check
-from sam3i_edge.model.graphs import graph_specs
+from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import load_model
 
 MIB = 2**20
 

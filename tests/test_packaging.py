@@ -45,23 +45,10 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "runtimes.eager",
     ),
     "qat": ("quantize._torchao", "quantize.qat"),
-    "export": ("export", "benchmark.limits", "benchmark.roofline"),
-    "bench": ("benchmark.plot",),
-    "coreml": (
-        "export.coreml_variant",
-        "export.mlpackage",
-        "export.mil_ops",
-        "export.mil_reference",
-        "export.mil_trace",
-        "export.swift_package",
-        "export.swift",
-    ),
-    "openvino": (
-        "export.openvino_integers",
-        "export.openvino_ir",
-        "export.openvino_rewrites",
-        "runtimes.ov",
-    ),
+    "export": ("export", "measure.limits", "measure.roofline"),
+    "bench": ("measure.plot",),
+    "coreml": ("export.coreml",),
+    "openvino": ("export.openvino", "runtimes.ov"),
 }
 BESIDE = {
     "coreml": "export",

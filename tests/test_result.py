@@ -8,9 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from sam3i_edge import Result, native, rle
+from sam3i_edge import Result
 from sam3i_edge.errors import ImageError, RuntimeUnavailable
-from sam3i_edge.postprocess import resize_mask_logits
+from sam3i_edge.masks import native, rle
+from sam3i_edge.pipeline.postprocess import resize_mask_logits
 
 SIZE = (30, 40)
 

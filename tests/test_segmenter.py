@@ -8,15 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from sam3i_edge import Result, Segmenter, graphs
+from sam3i_edge import Result, Segmenter
 from sam3i_edge import segmenter as segmenter_module
-from sam3i_edge.bundle import UnknownModel
-from sam3i_edge.devices import Choice, UnknownDevice
+from sam3i_edge.bundle.folder import UnknownModel
+from sam3i_edge.devices.profiles import Choice, UnknownDevice
 from sam3i_edge.errors import ArtifactError, ImageError, InstructionError, RuntimeUnavailable
-from sam3i_edge.graphs import Graphs
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.timing import STEPS
+from sam3i_edge.pipeline import graphs
+from sam3i_edge.pipeline.graphs import Graphs
+from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.pipeline.timing import STEPS
 
 
 def picture(seed, size=(40, 60)):
@@ -451,7 +452,7 @@ def test_a_damaged_bundle_is_refused_before_a_graph_is_opened(tiny_bundle, tmp_p
 
 
 def test_graphs_that_do_not_fit_each_other(tiny_bundle, tmp_path):
-    from sam3i_edge.bundle import Bundle, new_bundle
+    from sam3i_edge.bundle.folder import Bundle, new_bundle
 
     manifest = tiny_bundle.manifest
     graphs = manifest.variants["onnx-fp32"].graphs

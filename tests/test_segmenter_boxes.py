@@ -8,12 +8,12 @@ import onnx
 import pytest
 
 from sam3i_edge import Result, Segmenter
-from sam3i_edge.bundle import new_bundle
+from sam3i_edge.bundle.folder import new_bundle
 from sam3i_edge.errors import ArtifactError, InstructionError, RuntimeUnavailable
-from sam3i_edge.graphs import Graphs
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.timing import STEPS
+from sam3i_edge.pipeline.graphs import Graphs
+from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.pipeline.timing import STEPS
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 BOXES = [[6.0, 4.0, 30.0, 20.0], [0.0, 0.0, 60.0, 40.0]]

@@ -14,7 +14,7 @@ import pytest
 
 from sam3i_edge import Segmenter
 from sam3i_edge.errors import ImageError, InstructionError, RuntimeUnavailable, StreamError
-from sam3i_edge.graphs import Graphs
+from sam3i_edge.pipeline.graphs import Graphs
 
 
 def picture(seed, size=(40, 60)):

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.manifest import License, Preprocessing, TokenizerSpec, Variant
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.manifest import License, Preprocessing, TokenizerSpec, Variant
-from sam3i_edge.tokenizer import train_bpe
+from sam3i_edge.pipeline.tokenizer import train_bpe
 
 IMAGE_SIZE, CHANNELS, QUERIES, MASK_SIZE, TOKENS = 32, 8, 4, 8, 32
 

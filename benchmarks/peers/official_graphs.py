@@ -34,8 +34,8 @@ OURS = ("image_encoder", "text_encoder.simple", "detector")
 
 def float_and_int8(source: Path, weights: Path, side: int, folder: Path) -> None:
     """Our graphs; `source` is the weights' folder or a `QuantSpec`."""
-    from sam3i_edge.export.onnx_graph import Offsets, export_graph
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.export.onnx.graph_file import Offsets, export_graph
+    from sam3i_edge.model.weights import read_config
 
     config = replace(read_config(weights), image_size=side)
     offsets: Offsets = {}
@@ -45,7 +45,7 @@ def float_and_int8(source: Path, weights: Path, side: int, folder: Path) -> None
 
 def openvino_of(onnx: Path, precision: str, folder: Path) -> None:
     """Our integer graphs as IR."""
-    from sam3i_edge.export.openvino_ir import write_ir
+    from sam3i_edge.export.openvino.ir import write_ir
 
     for graph in OURS:
         call(write_ir, onnx / f"{graph}.onnx", folder / f"{graph}.xml", precision)

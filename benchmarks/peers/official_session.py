@@ -1,6 +1,6 @@
 """One way to run a model of the official size, in a process of its own: `python official_session.py`.
 
-It answers the commands of `sam3i_edge.benchmark.process.Child`. All ways have random weights, so times and
+It answers the commands of `sam3i_edge.measure.process.Child`. All ways have random weights, so times and
 memory mean something and answers do not. The parts are "image", "text" and "detect": what a new picture
 needs, what a new instruction needs, and what each pair of both needs.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam3i_edge.benchmark.worker import answer, hold_to, peak_memory
+from sam3i_edge.measure.worker import answer, hold_to, peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class Session:
     def ours(self, side: int, threads: int, folder: Path, runtime: str) -> dict[str, int]:
         """Our graphs in a folder, by a runtime of `sam3i_edge.runtimes`."""
         hold_to(threads)
-        from sam3i_edge.prompt import join_prompt
+        from sam3i_edge.pipeline.prompt import join_prompt
         from sam3i_edge.runtimes import open_runtime
 
         suffix = ".xml" if runtime == "openvino" else ".onnx"

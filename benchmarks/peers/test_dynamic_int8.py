@@ -11,13 +11,13 @@ import onnx
 import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from sam3i_edge.benchmark.plan import Planned, variant_bytes
-from sam3i_edge.benchmark.process import RowProcess
-from sam3i_edge.benchmark.questions import gate_pairs, questions
-from sam3i_edge.benchmark.schema import END_TO_END, Peer
-from sam3i_edge.benchmark.statistics import speedup
-from sam3i_edge.bundle import Bundle, new_bundle
-from sam3i_edge.export.parity import compare
+from sam3i_edge.agreement import compare
+from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.measure.plan import Planned, variant_bytes
+from sam3i_edge.measure.process import RowProcess
+from sam3i_edge.measure.questions import gate_pairs, questions
+from sam3i_edge.measure.schema import END_TO_END, Peer
+from sam3i_edge.measure.statistics import speedup
 
 LEVEL, PAIRS, BLOCKS = "simple", 60, 8
 PRECISION = "dynamic"

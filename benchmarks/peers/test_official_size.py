@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3i_edge.benchmark.process import Child
-from sam3i_edge.benchmark.schema import Peer
-from sam3i_edge.benchmark.statistics import speedup
+from sam3i_edge.measure.process import Child
+from sam3i_edge.measure.schema import Peer
+from sam3i_edge.measure.statistics import speedup
 
 _SESSION = Path(__file__).with_name("official_session.py")
 _ROUNDS = {"quick": 3, "full": 10}

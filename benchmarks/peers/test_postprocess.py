@@ -15,12 +15,12 @@ import torch
 from pycocotools import mask as coco
 from torch.nn import functional as F
 
-from sam3i_edge import native, rle
-from sam3i_edge.benchmark.curves import disks
-from sam3i_edge.benchmark.schema import Peer
-from sam3i_edge.benchmark.statistics import speedup
-from sam3i_edge.benchmark.timing import in_turn
-from sam3i_edge.postprocess import select
+from sam3i_edge.masks import native, rle
+from sam3i_edge.measure.curves import disks
+from sam3i_edge.measure.sampling import in_turn
+from sam3i_edge.measure.schema import Peer
+from sam3i_edge.measure.statistics import speedup
+from sam3i_edge.pipeline.postprocess import select
 
 QUERIES, INSTANCES, PART = 200, 64, 20
 SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sam3i_edge.checkpoints.layout import Layout, compile_dropped, compile_rules
+from sam3i_edge.checkpoints.keys import KeyLayout, compile_dropped, compile_rules
 
 _P = r"(weight|bias)"
 _VIT = r"vision_encoder\.backbone\."
@@ -135,7 +135,7 @@ def _rules() -> list[tuple[str, str]]:
     return rules
 
 
-HUGGINGFACE = Layout(
+HUGGINGFACE = KeyLayout(
     name="transformers' Sam3Model",
     marker=re.compile(r"vision_encoder\.backbone\."),
     prefix=re.compile(r"^(?:detector_model\.)?"),

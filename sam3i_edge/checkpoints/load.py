@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from sam3i_edge.checkpoints.huggingface import HUGGINGFACE
-from sam3i_edge.checkpoints.layout import Converted, convert_keys
+from sam3i_edge.checkpoints.keys import Converted, convert_keys
 from sam3i_edge.checkpoints.official import OFFICIAL
 from sam3i_edge.checkpoints.sizes import infer_config, read_sizes
 from sam3i_edge.checkpoints.source import open_source
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.folding import fold, site_gates
-from sam3i_edge.model.parts import build_model, no_parameter_storage
 from sam3i_edge.model.sam3i import SAM3I, GraphModel, adapter_of
+from sam3i_edge.model.weights import build_model, no_parameter_storage
 
 LAYOUTS = (OFFICIAL, HUGGINGFACE)
 _SHOWN = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sam3i_edge.checkpoints.layout import Layout, compile_dropped, compile_rules
+from sam3i_edge.checkpoints.keys import KeyLayout, compile_dropped, compile_rules
 
 _ADAPTERS = {"adapter1": "simple", "adapter12": "bridge", "adapter2": "complex"}
 
@@ -184,7 +184,7 @@ def _adapter_rules() -> list[tuple[str, str, str]]:
     return rules
 
 
-OFFICIAL = Layout(
+OFFICIAL = KeyLayout(
     name="sam3.pt or SAM3-I",
     marker=re.compile(r"backbone\.vision_backbone\.|backbone\.language_backbone\.|mha_adapter\."),
     prefix=re.compile(r"^(?:model\.|module\.)?(?:detector\.)?"),

@@ -14,7 +14,7 @@ from sam3i_edge.levels import LEVELS, as_level
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sam3i_edge.benchmark.schema import Results
+    from sam3i_edge.measure.schema import Results
 
 _INTERRUPTED = 130
 # Columns of the table that fit a terminal; the report has all.
@@ -62,13 +62,13 @@ def benchmark(
     if compare is not None:
         _compare(*compare, as_json)
         return
-    from sam3i_edge.benchmark import runner
-    from sam3i_edge.benchmark.conditions import usable_cores
-    from sam3i_edge.benchmark.plan import plan
-    from sam3i_edge.benchmark.questions import read_data
-    from sam3i_edge.benchmark.schema import RESULTS
-    from sam3i_edge.bundle import Bundle, find_bundle
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.data.annotations import IMAGES
+    from sam3i_edge.devices.machine import usable_cores
+    from sam3i_edge.measure import runner
+    from sam3i_edge.measure.plan import plan
+    from sam3i_edge.measure.questions import read_data
+    from sam3i_edge.measure.schema import RESULTS
 
     # What can be refused cheaply is refused before anything runs.
     levels = LEVELS if level == "all" else (as_level(level),)
@@ -110,10 +110,11 @@ def benchmark(
 
 
 def _write(results: Results, out: Path, target_ms: float | None, max_mb: float | None) -> None:
-    from sam3i_edge.benchmark import plot
-    from sam3i_edge.benchmark.pareto import configurations
-    from sam3i_edge.benchmark.report import html
-    from sam3i_edge.benchmark.schema import RESULTS, write_whole
+    from sam3i_edge.files import write_whole
+    from sam3i_edge.measure import plot
+    from sam3i_edge.measure.page import html
+    from sam3i_edge.measure.pareto import configurations
+    from sam3i_edge.measure.schema import RESULTS
 
     results.write(out / RESULTS)
     write_whole(out / "report.html", html(results, target_ms, max_mb))
@@ -129,8 +130,8 @@ def _write(results: Results, out: Path, target_ms: float | None, max_mb: float |
 
 
 def _print(results: Results, target_ms: float | None, max_mb: float | None) -> None:
-    from sam3i_edge.benchmark.pareto import configurations, recommend
-    from sam3i_edge.benchmark.tables import ROWS, row_cells
+    from sam3i_edge.measure.cells import ROWS, row_cells
+    from sam3i_edge.measure.pareto import configurations, recommend
 
     here, chosen = results.machine, results.settings
     name = here.processor or here.architecture
@@ -146,9 +147,9 @@ def _print(results: Results, target_ms: float | None, max_mb: float | None) -> N
 def _compare(first: Path, second: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from sam3i_edge.benchmark import comparison
-    from sam3i_edge.benchmark.schema import read_results
-    from sam3i_edge.benchmark.tables import COMPARED, compared_cells
+    from sam3i_edge.measure import comparison
+    from sam3i_edge.measure.cells import COMPARED, compared_cells
+    from sam3i_edge.measure.schema import read_results
 
     a, b = read_results(first), read_results(second)
     rows = comparison.compare(a, b)
@@ -194,7 +195,7 @@ class _Shown:
 
     def rows(self, results: Results) -> None:
         """Shows the rows so far."""
-        from sam3i_edge.benchmark.tables import row_cells
+        from sam3i_edge.measure.cells import row_cells
 
         self._cells = [row_cells(row) for row in results.rows]
         if not self._console.is_terminal:
@@ -210,7 +211,7 @@ class _Shown:
         from rich.markup import escape
         from rich.table import Table
 
-        from sam3i_edge.benchmark.tables import ROWS
+        from sam3i_edge.measure.cells import ROWS
 
         table = Table(box=None, pad_edge=False, caption=escape(self._doing))
         for i in _SHOWN:

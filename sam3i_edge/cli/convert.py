@@ -62,8 +62,8 @@ def convert(
         from sam3i_edge.checkpoints.load import read_checkpoint
         from sam3i_edge.checkpoints.sizes import read_sizes
         from sam3i_edge.checkpoints.source import HUB_FILES
-        from sam3i_edge.export.bundle import convert_bundle
-    from sam3i_edge.hub import fetch, is_hub_id
+        from sam3i_edge.export.float_bundle import convert_bundle
+    from sam3i_edge.bundle.hub import fetch, is_hub_id
 
     path = Path(source)
     if not path.exists() and is_hub_id(source):

@@ -43,8 +43,8 @@ def demo(
     """Draws a scene, segments it by instructions of every level, and compares with what was drawn."""
     import numpy as np
 
-    from sam3i_edge import overlay
     from sam3i_edge.data.scenes import draw_scene
+    from sam3i_edge.masks import overlay
     from sam3i_edge.segmenter import Segmenter
 
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from sam3i_edge.cli.output import Json, print_json, print_table, progress
 
 def doctor(as_json: Json = False) -> None:
     """Tries every runtime on every device; exit code 0 when what Segmenter() takes works, else 1."""
-    from sam3i_edge.doctor import examine
+    from sam3i_edge.devices.doctor import examine
 
     with progress() as shown:
         shown.add_task("trying every runtime on every device", total=None)

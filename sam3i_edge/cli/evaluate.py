@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +10,7 @@ import typer
 
 from sam3i_edge.cli.output import Json, note, print_json, print_table, progress
 from sam3i_edge.cli.segment import Device, Precision, Threads
+from sam3i_edge.files import whole_file
 
 if TYPE_CHECKING:
     from sam3i_edge.evaluate.report import Report
@@ -85,12 +85,14 @@ def evaluate(
 
 
 def _print(report: Report) -> None:
+    from sam3i_edge.evaluate.tables import of_report
+
     ran = report.conditions
     typer.echo(
         f"{ran['model']} on {ran['device']} ({ran['runtime']}, {ran['precision']}), {ran['data']}: "
         f"{report.images:,} images, {report.cell().pairs:,} instructions, score above {report.threshold:g}"
     )
-    for table in report.tables():
+    for table in of_report(report):
         typer.echo()
         columns = [name if i < table.words else f"{name}*" for i, name in enumerate(table.header)]
         print_table(table.title, columns, table.rows)
@@ -101,12 +103,6 @@ def _print(report: Report) -> None:
 
 
 def _write_outcomes(report: Report, path: Path) -> None:
-    """Writes the file under another name and renames it, so that it is whole or not there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as out:
-            for outcome in report.outcomes:
-                out.write(json.dumps(outcome.to_dict(), ensure_ascii=False) + "\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as out:
+        for outcome in report.outcomes:
+            out.write(json.dumps(outcome.to_dict(), ensure_ascii=False) + "\n")

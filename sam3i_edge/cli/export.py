@@ -11,7 +11,7 @@ from sam3i_edge.cli.needs import needs
 from sam3i_edge.cli.output import Json, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from sam3i_edge.export.targets import Row
+    from sam3i_edge.export.targets import VariantRow
 
 
 def export(
@@ -77,8 +77,8 @@ def export(
 
 
 def _write_swift(bundle: Path, folder: Path, precisions: list[str]) -> None:
-    from sam3i_edge.bundle import Bundle
-    from sam3i_edge.export.swift_package import write_swift_package
+    from sam3i_edge.bundle.folder import Bundle
+    from sam3i_edge.export.coreml.swift_package import write_swift_package
 
     opened = Bundle.open(bundle)
     variants = opened.manifest.variants
@@ -108,7 +108,7 @@ def _add(
     as_json: bool,
 ) -> bool:
     """Adds the variants and shows what became of each; whether all were written."""
-    from sam3i_edge.bundle import Bundle, find_bundle
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.export.targets import add_variants
 
     _, rows = add_variants(
@@ -140,7 +140,7 @@ def _add(
     return all(row.status == "ok" for row in rows)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: VariantRow) -> tuple[str, ...]:
     found, name = row.agreement, f"{row.target} {row.precision}"
     if found is None:
         return (name, "", "", "", "", "", "", row.status)
@@ -166,7 +166,7 @@ def _export_run(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    from sam3i_edge.export.bundle import export_bundle
+    from sam3i_edge.export.float_bundle import export_bundle
 
     manifest, agreement = export_bundle(
         run,

@@ -9,7 +9,7 @@ import typer
 from sam3i_edge.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from sam3i_edge.bundle import Bundle
+    from sam3i_edge.bundle.folder import Bundle
 
 
 def info(
@@ -19,7 +19,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Verifies a model and tells what it is, what it holds and what of it runs here."""
-    from sam3i_edge.bundle import Bundle, find_bundle
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
 
     facts = _facts(Bundle.open(find_bundle(model)))
     if as_json:
@@ -30,9 +30,9 @@ def info(
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
     import sam3i_edge
-    from sam3i_edge import native
-    from sam3i_edge.devices import choose
+    from sam3i_edge.devices.profiles import choose
     from sam3i_edge.errors import Sam3iError
+    from sam3i_edge.masks import native
 
     manifest = bundle.manifest
     try:

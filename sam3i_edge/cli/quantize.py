@@ -49,9 +49,9 @@ def quantize(
     """Quantizes a bundle after training, and checks the result against the float model."""
     with needs("quantize", "export"):
         from sam3i_edge.export.quantized_bundle import add_quantized, quantize_bundle
-        from sam3i_edge.quantize.data import recorded_pairs
         from sam3i_edge.quantize.recipes import RECIPES
-    from sam3i_edge.bundle import Bundle, find_bundle
+        from sam3i_edge.quantize.recorded_pairs import recorded_pairs
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
 
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")

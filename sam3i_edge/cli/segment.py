@@ -58,11 +58,11 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Segments what INSTRUCTION describes in IMAGE, or what boxes show, and draws it."""
-    from sam3i_edge import overlay
-    from sam3i_edge.preprocess import load_image
-    from sam3i_edge.prompt import BoxPrompt
+    from sam3i_edge.masks import overlay
+    from sam3i_edge.pipeline.preprocess import load_image
+    from sam3i_edge.pipeline.prompt import BoxPrompt
+    from sam3i_edge.pipeline.tokenizer import check_instruction
     from sam3i_edge.segmenter import Segmenter
-    from sam3i_edge.tokenizer import check_instruction
 
     # What can be refused cheaply is refused before a model is opened.
     asked = cast("Level | Literal['auto']", level if level == "auto" else as_level(level))

@@ -14,8 +14,8 @@ from sam3i_edge.cli.needs import needs
 from sam3i_edge.cli.output import Json, note, print_json
 
 if TYPE_CHECKING:
-    from sam3i_edge.tokenizer import Tokenizer
-    from sam3i_edge.train.config import TrainConfig
+    from sam3i_edge.pipeline.tokenizer import Tokenizer
+    from sam3i_edge.train.run_config import TrainConfig
     from sam3i_edge.train.trainer import Progress
 
 _CORPUS_SEED = 7
@@ -106,9 +106,9 @@ def train(
 
 def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainConfig, Tokenizer]:
     from sam3i_edge.model.config import PRESETS as MODELS
-    from sam3i_edge.train.checkpoint import read_config
-    from sam3i_edge.train.config import TrainConfig
+    from sam3i_edge.model.weights import read_config
     from sam3i_edge.train.presets import PRESETS, preset
+    from sam3i_edge.train.run_config import TrainConfig
 
     is_file = config.endswith(".json") or (config not in PRESETS and Path(config).exists())
     chosen = TrainConfig.read(Path(config)) if is_file else preset(config)
@@ -126,8 +126,8 @@ def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainC
 def _from_bundle(
     name: str, out: Path, data: Path | None, stages: list[str], qat: str | None, steps: int | None
 ) -> tuple[TrainConfig, Tokenizer]:
-    from sam3i_edge.bundle import Bundle, find_bundle
-    from sam3i_edge.runtimes.ort import usable_cores
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
+    from sam3i_edge.devices.machine import usable_cores
     from sam3i_edge.train.presets import fine_tuning, quantization_aware
 
     opened = Bundle.open(find_bundle(name))
@@ -160,7 +160,7 @@ def _keeps_tokenizer(own: Path, given: Path) -> None:
 def _tokenizer(out: Path, given: Path | None, vocab_size: int) -> Tokenizer:
     """Opens the run's own tokenizer, after copying or training it where the run has none yet."""
     from sam3i_edge.data.instructions import corpus
-    from sam3i_edge.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
+    from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
 
     start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
     own = out / "tokenizer.json"

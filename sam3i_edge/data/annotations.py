@@ -14,7 +14,6 @@ annotations of an image record are its targets, whatever their category.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from sam3i_edge.data.instructions import GRANULARITIES
 from sam3i_edge.data.records import Annotation, Record, Segmentation, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import DataError
+from sam3i_edge.files import write_whole
 
 __all__ = ["Annotation", "Record", "read_annotations", "targets_of", "write_annotations", "write_scenes"]
 
@@ -122,7 +122,7 @@ def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
-    _write_whole(Path(path), json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode())
+    write_whole(Path(path), json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def write_scenes(
@@ -164,7 +164,7 @@ def write_scenes(
         written, encoded = cv2.imencode(".png", np.ascontiguousarray(scene.image[..., ::-1]))
         if not written:
             raise DataError(f"could not encode {name}; this OpenCV build writes no PNG")
-        _write_whole(out / IMAGES / name, encoded.tobytes())
+        write_whole(out / IMAGES / name, encoded.tobytes())
         for record in scene_records(scene, rng, file_name=name, first_id=len(records) + 1):
             renumbered = tuple(replace(a, id=annotations + i + 1) for i, a in enumerate(record.annotations))
             annotations += len(renumbered)
@@ -234,12 +234,3 @@ def _plain(segmentation: Segmentation) -> object:
         "size": [int(side) for side in segmentation["size"]],
         "counts": counts if isinstance(counts, str) else [int(count) for count in counts],
     }
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ _TRIES: Final = 12  # of a granularity: with 12, nine of ten scenes had a pair a
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LevelPair:
     """Two instructions with one answer.
 
     Attributes:
@@ -35,7 +35,7 @@ class Pair:
     concept: str
 
 
-def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tuple[Pair, ...] | None:
+def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tuple[LevelPair, ...] | None:
     """Writes `count` pairs for a scene, each for other targets; None where it gave no occasion for so many.
 
     Args:
@@ -43,7 +43,7 @@ def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tupl
         rng: decides; the same state writes the same pairs.
         count: how many, from 0.
     """
-    pairs: dict[tuple[int, ...], Pair] = {}
+    pairs: dict[tuple[int, ...], LevelPair] = {}
     for _ in range(_WANTS * count):
         if len(pairs) == count:
             break
@@ -54,7 +54,7 @@ def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tupl
     return tuple(pairs.values()) if len(pairs) == count else None
 
 
-def _pair(scene: DrawnScene, rng: np.random.Generator, want: Granularity) -> Pair | None:
+def _pair(scene: DrawnScene, rng: np.random.Generator, want: Granularity) -> LevelPair | None:
     """Writes at both levels in turn until two have the same targets."""
     written: dict[Level, dict[tuple[int, ...], Instruction]] = {level: {} for level in _LEVELS}
     for _ in range(_TRIES):
@@ -65,5 +65,5 @@ def _pair(scene: DrawnScene, rng: np.random.Generator, want: Granularity) -> Pai
             written[level].setdefault(found.targets, found)
             if all(found.targets in texts for texts in written.values()):
                 simple, complex_ = (written[name][found.targets] for name in _LEVELS)
-                return Pair(simple, complex_, noun_of(scene, found.targets))
+                return LevelPair(simple, complex_, noun_of(scene, found.targets))
     return None

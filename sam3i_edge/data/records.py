@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge import rle
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.polygons import polygon_mask
 from sam3i_edge.data.scenes import DrawnScene
 from sam3i_edge.errors import DataError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.masks import rle
 
 Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons, or COCO run lengths
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.backgrounds import Image, background, degrade
-from sam3i_edge.data.layout import Layout, Wish, plan
 from sam3i_edge.data.palette import Color, Fill, distance, named_color
+from sam3i_edge.data.placement import Layout, Wish, plan
 from sam3i_edge.data.shapes import Shape, outline, rotated, rotation
 from sam3i_edge.data.stamp import Cutout, Look, Stamp, paint
 

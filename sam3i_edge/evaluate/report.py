@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from sam3i_edge.evaluate import tables
 from sam3i_edge.evaluate.cgf1 import CgF1, PairMatch, cgf1
 from sam3i_edge.evaluate.metrics import Overlap, cumulative_iou, mean_iou, precision_at
-from sam3i_edge.evaluate.tables import Table
 from sam3i_edge.levels import LEVELS, Level
 
 OVERALL = "overall"
@@ -184,18 +182,6 @@ class Report:
     def to_json(self) -> str:
         """`to_dict` as one JSON object on one line."""
         return json.dumps(self.to_dict(), allow_nan=False)
-
-    def tables(self) -> tuple[Table, ...]:
-        """The figures as grids of text: masks, instances, routing (where the model chose), timings."""
-        grids = [tables.masks(self.cells), tables.instances(self.cgf1)]
-        if self.routing:
-            grids.append(tables.routing(self.routing))
-        grids.append(tables.timings({"encode": self.encode, "instruction": self.instruction}))
-        return tuple(grids)
-
-    def table(self) -> str:
-        """`tables` as aligned plain text, for logs and pages."""
-        return "\n\n".join(grid.plain() for grid in self.tables())
 
 
 def summarise(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sam3i_edge.evaluate.cgf1 import IOU_THRESHOLDS, CgF1
+from sam3i_edge.evaluate.report import Cell, Report, Timing
 from sam3i_edge.levels import LEVELS
-
-if TYPE_CHECKING:
-    from sam3i_edge.evaluate.report import Cell, Timing
 
 # Where the two thresholds that papers quote stand in IOU_THRESHOLDS.
 _HALF = 0
@@ -52,6 +49,15 @@ class Table:
             for line in lines
         )
         return "\n".join((self.title, *(text.rstrip() for text in texts), *self.note.splitlines()))
+
+
+def of_report(report: Report) -> tuple[Table, ...]:
+    """A report's figures: masks, instances, routing (where the model chose), timings."""
+    grids = [masks(report.cells), instances(report.cgf1)]
+    if report.routing:
+        grids.append(routing(report.routing))
+    grids.append(timings({"encode": report.encode, "instruction": report.instruction}))
+    return tuple(grids)
 
 
 def masks(cells: Sequence[Cell]) -> Table:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam3i_edge.agreement import Pair
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.dataset import Encode
 from sam3i_edge.errors import ExportError
-from sam3i_edge.export.parity import Pair
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.sam3i import SAM3I, GraphModel
-from sam3i_edge.preprocess import to_pixel_values
-from sam3i_edge.prompt import join_prompt
+from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.pipeline.prompt import join_prompt
 
 # Values kept of each tensor, at least so many rows, spread over about so many calls.
 _VALUES, _LEAST_ROWS, _CALLS = 1 << 19, 256, 256

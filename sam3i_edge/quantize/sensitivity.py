@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from sam3i_edge.agreement import Instances, Pair, check, compare, quality
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.dataset import Encode
 from sam3i_edge.errors import ParityError
-from sam3i_edge.export.parity import Instances, Pair, check, compare, quality
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.postprocess import resize_mask_logits, select
+from sam3i_edge.pipeline.postprocess import resize_mask_logits, select
 from sam3i_edge.quantize.calibration import Maps, detect, encode_image, encode_text
 from sam3i_edge.quantize.spec import QuantSpec, replace_module
 

@@ -16,13 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from sam3i_edge.checkpoints.weights import write_safetensors
+from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.manifest import first_problem
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.folding import with_constants
-from sam3i_edge.model.parts import build_model, no_parameter_storage, open_weights, part_of
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import (
+    build_model,
+    no_parameter_storage,
+    open_weights,
+    part_of,
+    write_safetensors,
+)
 from sam3i_edge.quantize.batch_norm import drop_batch_norms
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.ranges import SMALLEST

@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam3i_edge.data.dataset import Batch
-from sam3i_edge.model.boxes import cxcywh_to_xyxy
+from sam3i_edge.model.boxes import box_iou, cxcywh_to_xyxy, generalized_iou
 from sam3i_edge.model.detector import Prediction
-from sam3i_edge.train.boxes import box_iou, generalized_iou
 from sam3i_edge.train.matcher import MatchCost, Matches, match
 
 

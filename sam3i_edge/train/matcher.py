@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from sam3i_edge.evaluate.assignment import linear_assignment
-from sam3i_edge.model.boxes import cxcywh_to_xyxy
-from sam3i_edge.train.boxes import generalized_iou
+from sam3i_edge.model.boxes import cxcywh_to_xyxy, generalized_iou
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

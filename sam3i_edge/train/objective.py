@@ -13,11 +13,11 @@ from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import AlignmentWeights, alignment_loss
 from sam3i_edge.train.attributes import ATTRIBUTES, AttributeHeads
-from sam3i_edge.train.config import StageConfig
 from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.distributed import Ranks
 from sam3i_edge.train.losses import LossWeights, segmentation_loss
 from sam3i_edge.train.projector import Projector, concept_numbers
+from sam3i_edge.train.run_config import StageConfig
 from sam3i_edge.train.validation import validate
 
 

@@ -16,8 +16,8 @@ go which way, the learning rates, the losses and their weights. What they cannot
 from __future__ import annotations
 
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT
-from sam3i_edge.train.config import StageConfig, TrainConfig
 from sam3i_edge.train.losses import SAM3_LOSSES
+from sam3i_edge.train.run_config import StageConfig, TrainConfig
 
 # At lr_scale 1: what the released configurations multiply.
 _TRANSFORMER_LR = 8e-4

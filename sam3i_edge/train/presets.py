@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
-from sam3i_edge.train.config import STAGES, Group, QatConfig, StageConfig, StageName, TrainConfig
 from sam3i_edge.train.losses import LossWeights
+from sam3i_edge.train.run_config import STAGES, Group, QatConfig, StageConfig, StageName, TrainConfig
 
 # The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
 # objects, and the adapters of a frozen one are too small to teach it that. What words mean is learned at 160

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+from sam3i_edge.agreement import model_pairs
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.dataset import Encode
-from sam3i_edge.export.parity import model_pairs
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.quantize.data import recorded_pairs
+from sam3i_edge.model.weights import load_weights
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.qat import changed_share, enable, insert_trained_layers, to_spec
 from sam3i_edge.quantize.recipes import RECIPES
+from sam3i_edge.quantize.recorded_pairs import recorded_pairs
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.train.checkpoint import load_weights
-from sam3i_edge.train.config import TrainConfig
 from sam3i_edge.train.distillation import Distillation
+from sam3i_edge.train.run_config import TrainConfig
 
 _CALIBRATION_SEED = 1  # of drawn pairs; the agreement gate's are of seed 0
 

@@ -9,14 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sam3i_edge.errors import TrainingError
-from sam3i_edge.model.sam3i import SAM3I, adapter_of
-from sam3i_edge.train.config import Group, StageConfig
+from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import group_of
+from sam3i_edge.train.run_config import StageConfig
 from sam3i_edge.train.sharding import local, split_like
-
-
-def group_of(name: str) -> Group:
-    """The group of a parameter or buffer of `SAM3I`, by its name."""
-    return adapter_of(name) or "base"
 
 
 def enter(model: SAM3I, stage: StageConfig) -> None:

@@ -18,13 +18,14 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import PRESETS as MODELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import load_weights, read_config
 from sam3i_edge.train import stages
 from sam3i_edge.train.alignment import check_samples
-from sam3i_edge.train.checkpoint import Checkpoint, RunFolder, load_weights, read_config
-from sam3i_edge.train.config import StageConfig, TrainConfig
 from sam3i_edge.train.distributed import Ranks, joined
 from sam3i_edge.train.interruption import stop_on_signal
 from sam3i_edge.train.objective import Objective
+from sam3i_edge.train.run_config import StageConfig, TrainConfig
+from sam3i_edge.train.run_folder import RunFolder, TrainingState
 from sam3i_edge.train.sharding import Sharded, clip_gradients, gathered, optimizer_state
 
 S = TypeVar("S", bound=dict[str, Any])
@@ -152,7 +153,7 @@ class _Run:
         self.sums: dict[str, float] = {}
         self.held_out: list[Batch] = []
 
-    def start(self, checkpoint: Checkpoint | None) -> None:
+    def start(self, checkpoint: TrainingState | None) -> None:
         """Takes the checkpoint's place, or the first one."""
         if self.quantized is not None:
             first = checkpoint is None
@@ -211,7 +212,7 @@ class _Run:
             objective.learn_from(teacher, config.qat.supervision)
         return model, objective
 
-    def _open_stage(self, checkpoint: Checkpoint | None) -> None:
+    def _open_stage(self, checkpoint: TrainingState | None) -> None:
         if self.step == 0:
             stages.enter(self.model, self.current)
         if self.config.shard and self.sharded is None:
@@ -387,7 +388,7 @@ class _Run:
 
     def _save(self) -> None:
         """Writes the state; at the start of a stage without what its opening makes anew."""
-        checkpoint = Checkpoint(
+        checkpoint = TrainingState(
             stage=self.stage,
             step=self.step,
             model=self._whole(self.model.state_dict()),

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from sam3i_edge.checkpoints import load_checkpoint, read_checkpoint
-from sam3i_edge.checkpoints.weights import write_safetensors
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import adapter_of
+from sam3i_edge.model.weights import write_safetensors
 
 OFFICIAL = Path(__file__).parents[1] / "fixtures" / "official"
 STAGE3, BASE, CONFIG = OFFICIAL / "sam3i_stage3.pt", OFFICIAL / "sam3_base.pt", OFFICIAL / "config.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3i_edge.checkpoints.layout import convert_keys
+from sam3i_edge.checkpoints.keys import convert_keys
 from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.checkpoints.sizes import read_sizes
 from sam3i_edge.errors import ArtifactError

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
-from sam3i_edge.train.checkpoint import save_weights
+from sam3i_edge.model.weights import save_weights
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "train" / "tiny.py")
 tiny = importlib.util.module_from_spec(_spec)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from sam3i_edge.benchmark import runner, schema
 from sam3i_edge.cli.app import main
 from sam3i_edge.data.annotations import write_scenes
+from sam3i_edge.measure import runner, schema
 
 
 @pytest.fixture(autouse=True)

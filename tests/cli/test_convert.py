@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from tokenizers import models, pre_tokenizers
 
 from sam3i_edge import Segmenter
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.checkpoints import read_checkpoint
 from sam3i_edge.cli.app import main
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.parts import open_weights
+from sam3i_edge.model.weights import open_weights
 from sam3i_edge.runtimes import open_runtime
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "model"), str(Path(__file__).parents[1] / "export")]

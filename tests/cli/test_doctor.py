@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
-from sam3i_edge import devices, doctor, machine, runtimes
+from sam3i_edge import runtimes
 from sam3i_edge.cli.app import main
+from sam3i_edge.devices import doctor, machine
+from sam3i_edge.devices import profiles as devices
+from sam3i_edge.devices.jetson import Jetson
 from sam3i_edge.errors import RuntimeUnavailable
-from sam3i_edge.jetson import Jetson
 
 ORIN = Jetson(
     model="NVIDIA Jetson Orin NX", l4t="36.4.3", jetpack="6.2", memory_bytes=16 * 2**30, power_mode="15W"

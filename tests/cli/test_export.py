@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli.app import main
 from sam3i_edge.export import targets
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import sam3i_edge
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.agreement import LIMITS, Limits
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli.app import main
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.export import variant
-from sam3i_edge.export.parity import LIMITS, Limits
+from sam3i_edge.export import gate as variant
 from sam3i_edge.quantize.spec import QuantSpec
 
 ANY = Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import sam3i_edge
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli import train as verb
 from sam3i_edge.cli.app import main
+from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.runtimes.ort import usable_cores
 from sam3i_edge.train import trainer
-from sam3i_edge.train.config import TrainConfig
 from sam3i_edge.train.presets import fine_tuning, preset, quantization_aware
+from sam3i_edge.train.run_config import TrainConfig
 from sam3i_edge.train.trainer import Progress
 
 

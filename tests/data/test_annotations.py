@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from sam3i_edge import rle
+from sam3i_edge import files
 from sam3i_edge.data.annotations import read_annotations, write_annotations, write_scenes
 from sam3i_edge.errors import DataError
+from sam3i_edge.masks import rle
 
 MASK = np.zeros((4, 6), np.bool_)
 MASK[1:3, 2:5] = True
@@ -192,10 +193,10 @@ def test_an_interrupted_write_leaves_the_old_file(save, tmp_path: Path, monkeypa
     records = read_annotations(path)
     before = path.read_bytes()
 
-    def interrupted(self: Path, target: Path) -> None:
+    def interrupted(source: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_annotations(path, records[:1])
     assert path.read_bytes() == before

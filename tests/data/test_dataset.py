@@ -22,7 +22,7 @@ from sam3i_edge.data.dataset import (
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.palette import COLORS
 from sam3i_edge.data.shapes import SHAPES
-from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.pipeline.preprocess import to_pixel_values
 
 ALL = {"concept": 1.0, "simple": 1.0, "complex": 1.0}
 SHAPE = BatchShape(images=2, instructions=4, mask_instructions=2, image_size=64, mask_size=16)

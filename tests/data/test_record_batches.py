@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam3i_edge import rle
 from sam3i_edge.data.annotations import Annotation, Record, write_annotations, write_scenes
 from sam3i_edge.data.dataset import BatchShape
 from sam3i_edge.data.record_batches import RecordBatches
 from sam3i_edge.errors import DataError
+from sam3i_edge.masks import rle
 
 ALL = {"concept": 1.0, "simple": 1.0, "complex": 1.0}
 SHAPE = BatchShape(images=2, instructions=3, mask_instructions=1, image_size=32, mask_size=16)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3i_edge import rle
 from sam3i_edge.data.records import MIXED, Annotation, Record, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import DataError
+from sam3i_edge.masks import rle
 
 SCENES = [draw_scene(np.random.default_rng(seed), (120, 160)) for seed in range(25)]
 RECORDS = [scene_records(scene, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]

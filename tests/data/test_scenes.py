@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam3i_edge.data.layout import Wish, plan
 from sam3i_edge.data.palette import COLORS, FILLS, distance, named_color
+from sam3i_edge.data.placement import Wish, plan
 from sam3i_edge.data.scenes import LARGE, MIN_VISIBLE, SIZES, SMALL, draw_scene
 from sam3i_edge.data.shapes import SHAPES, outline, rotated
 from sam3i_edge.data.stamp import Cutout, Stamp

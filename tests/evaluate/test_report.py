@@ -10,6 +10,7 @@ import pytest
 from sam3i_edge.evaluate.cgf1 import PairMatch
 from sam3i_edge.evaluate.metrics import Overlap
 from sam3i_edge.evaluate.report import OVERALL, Outcome, Report, Timing, summarise
+from sam3i_edge.evaluate.tables import of_report
 
 
 def _outcome(
@@ -114,8 +115,8 @@ def test_routing_is_reported_only_where_the_model_chose() -> None:
     chosen = _report(chose=True)
     assert chosen.routing == {"simple": {"simple": 2, "concept": 1, "complex": 1}, "complex": {"complex": 1}}
     assert chosen.routing_accuracy == pytest.approx(3 / 5)
-    assert [t.title for t in chosen.tables()][2] == "level chosen by the model"
-    assert len(_report().tables()) == 3
+    assert [t.title for t in of_report(chosen)][2] == "level chosen by the model"
+    assert len(of_report(_report())) == 3
 
 
 def test_json_is_whole_and_strict() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3i_edge import rle
 from sam3i_edge.data.annotations import Annotation, Record, read_annotations, write_scenes
 from sam3i_edge.errors import DataError
 from sam3i_edge.evaluate.report import OVERALL
 from sam3i_edge.evaluate.run import LevelChoice, evaluate
 from sam3i_edge.levels import Level, route
+from sam3i_edge.masks import rle
 
 _SIZE = (8, 10)
 

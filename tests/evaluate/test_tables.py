@@ -40,7 +40,7 @@ def test_every_line_fits_a_terminal_of_80_columns() -> None:
         conditions={},
     )
     assert report.cell().pairs == 10_500
-    assert max(map(len, report.table().splitlines())) <= 80
+    assert max(map(len, "\n".join(grid.plain() for grid in tables.of_report(report)).splitlines())) <= 80
 
 
 def test_masks_show_each_figure_in_its_column() -> None:

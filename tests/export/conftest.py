@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.agreement import LIMITS, Agreement, Limits, model_pairs
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.manifest import Manifest
 from sam3i_edge.data.instructions import corpus
-from sam3i_edge.export.bundle import export_bundle
-from sam3i_edge.export.parity import LIMITS, Agreement, Limits, model_pairs
-from sam3i_edge.manifest import Manifest
+from sam3i_edge.export.float_bundle import export_bundle
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.model.weights import save_weights
+from sam3i_edge.pipeline.tokenizer import train_bpe
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.tokenizer import train_bpe
-from sam3i_edge.train.checkpoint import save_weights
 
 CONFIG = ModelConfig(
     image_size=64,
@@ -94,7 +94,7 @@ def exported_with_boxes(exported: Exported) -> Exported:
 def packages(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as Core ML packages in float16."""
     pytest.importorskip("coremltools")
-    from sam3i_edge.export.mlpackage import PackageOptions, export_mlpackage
+    from sam3i_edge.export.coreml.package import PackageOptions, export_mlpackage
 
     folder = tmp_path_factory.mktemp("coreml")
     options = PackageOptions(name="tiny", author="somebody", license="terms")

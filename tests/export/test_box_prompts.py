@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from sam3i_edge import Result, Segmenter
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.agreement import check, compare, drawn_pairs
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ParityError
-from sam3i_edge.export.parity import check, compare, drawn_pairs
 from sam3i_edge.export.staged import TorchGraphs, answers
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.graphs import graph_specs
+from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.sam3i import join_prompt
-from sam3i_edge.postprocess import Detections, select
-from sam3i_edge.preprocess import to_pixel_values
+from sam3i_edge.pipeline.postprocess import Detections, select
+from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.runtimes import open_runtime
 
 SLOTS = 3

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 import official
 
-from sam3i_edge.export.onnx_graph import write_graph
+from sam3i_edge.export.onnx.graph_file import write_graph
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.graphs import graph_specs
-from sam3i_edge.postprocess import pixel_boxes, resize_mask_logits, select
-from sam3i_edge.prompt import BoxPrompt, join_prompt
+from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.pipeline.postprocess import pixel_boxes, resize_mask_logits, select
+from sam3i_edge.pipeline.prompt import BoxPrompt, join_prompt
 from sam3i_edge.runtimes import open_runtime
 
 SLOTS = 4  # the official case has two boxes, so that two slots are padding

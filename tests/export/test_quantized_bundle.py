@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from sam3i_edge import Segmenter
-from sam3i_edge.bundle import Bundle, new_bundle
+from sam3i_edge.agreement import LIMITS, Limits, check, model_pairs
+from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
-from sam3i_edge.export import quantized_bundle, variant
-from sam3i_edge.export.parity import LIMITS, Limits, check, model_pairs
+from sam3i_edge.export import gate as variant
+from sam3i_edge.export import quantized_bundle
+from sam3i_edge.export.gate import Gate, write_variant
 from sam3i_edge.export.quantized_bundle import add_quantized, quantize_bundle
-from sam3i_edge.export.variant import Gate, write_variant
-from sam3i_edge.manifest import Preprocessing
 from sam3i_edge.quantize.recipes import RECIPES
 
 INT8 = RECIPES["int8"]
@@ -114,7 +115,7 @@ def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(
 
 
 def float_bundle_config(bundle):
-    from sam3i_edge.train.checkpoint import read_config
+    from sam3i_edge.model.weights import read_config
 
     return read_config(bundle.root / "weights")
 

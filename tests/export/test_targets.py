@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from sam3i_edge import Segmenter
-from sam3i_edge.bundle import Bundle
+from sam3i_edge.agreement import LIMITS
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export import targets, variant
-from sam3i_edge.export.parity import LIMITS
+from sam3i_edge.export import gate as variant
+from sam3i_edge.export import targets
+from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.targets import add_variants
-from sam3i_edge.export.variant import Gate
 
 
 def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import official
 
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.folding import ConstantTextAdapter, FoldedAdapter, fold, site_gates
-from sam3i_edge.model.parts import build_model
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import build_model
 
 
 def _silence(model: SAM3I, *last: str) -> None:

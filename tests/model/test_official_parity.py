@@ -18,7 +18,7 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.attention import padding_bias
 from sam3i_edge.model.sam3i import SAM3I, join_prompt
 from sam3i_edge.model.text_encoder import TextEncoder
-from sam3i_edge.postprocess import resize_mask_logits
+from sam3i_edge.pipeline.postprocess import resize_mask_logits
 
 
 @pytest.fixture

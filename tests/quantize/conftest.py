@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3i_edge.export.parity import Pair, model_pairs
-from sam3i_edge.manifest import Preprocessing
+from sam3i_edge.agreement import Pair, model_pairs
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.quantize.ptq import Prepared

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sam3i_edge.export.parity import compare, quality
+from sam3i_edge.agreement import compare, quality
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import adapter_of
 from sam3i_edge.quantize.calibration import Seen, run_pairs

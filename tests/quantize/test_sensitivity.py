@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sam3i_edge.export import parity
-from sam3i_edge.export.parity import LIMITS, Limits, quality
+from sam3i_edge import agreement as parity
+from sam3i_edge.agreement import LIMITS, Limits, quality
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.sensitivity import Questions, Trials
 

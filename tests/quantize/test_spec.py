@@ -15,7 +15,7 @@ from torch import nn
 
 import sam3i_edge
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.model.graphs import graph_specs
+from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.recipes import RECIPES
 from sam3i_edge.quantize.spec import Layer, QuantSpec, open_model
@@ -236,7 +236,7 @@ def test_integers_of_four_bits_are_bounded(spec):
 
 
 def test_a_folder_of_float_weights_opens_too(tmp_path, model, config):
-    from sam3i_edge.train.checkpoint import save_weights
+    from sam3i_edge.model.weights import save_weights
 
     save_weights(model, tmp_path / "weights")
     opened = open_model(tmp_path / "weights", config)

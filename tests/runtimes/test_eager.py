@@ -12,9 +12,9 @@ import torch
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import save_weights
 from sam3i_edge.runtimes import open_runtime, probe
 from sam3i_edge.runtimes.eager import write_graph_file
-from sam3i_edge.train.checkpoint import save_weights
 
 CONFIG = ModelConfig(
     image_size=64,

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from sam3i_edge.devices import machine
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import open_runtime, ort, probe
 
@@ -70,7 +71,7 @@ def test_unknown_device(text_encoder):
 def test_threads_are_passed_on(text_encoder):
     assert ort._session(str(text_encoder), "cpu", 3).get_session_options().intra_op_num_threads == 3
     usable = ort._session(str(text_encoder), "cpu", None).get_session_options().intra_op_num_threads
-    assert usable == ort.usable_cores()
+    assert usable == machine.usable_cores()
 
 
 def test_what_a_step_has_used_goes_back(runtime):

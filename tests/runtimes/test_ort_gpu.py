@@ -10,10 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from sam3i_edge import Segmenter, devices, jetson
+from sam3i_edge import Segmenter
+from sam3i_edge.devices import jetson, nvidia
+from sam3i_edge.devices import profiles as devices
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.graphs import Graphs
-from sam3i_edge.runtimes import engine_cache, nvidia, open_runtime, ort, prepare, probe
+from sam3i_edge.pipeline.graphs import Graphs
+from sam3i_edge.runtimes import engine_cache, open_runtime, ort, prepare, probe
 
 
 @pytest.fixture

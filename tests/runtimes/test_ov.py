@@ -13,6 +13,7 @@ pytest.importorskip("openvino")
 
 import openvino
 
+from sam3i_edge.devices import machine
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import open_runtime, ov, probe
 from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
@@ -86,7 +87,7 @@ def test_runs_an_onnx_file_with_the_data_file_beside_it(runtime, text_encoder):
 def test_computes_in_float32_where_the_processor_would_take_bfloat16(saved):
     runtime = ov.open(saved("fp32"), "cpu", 1)
     assert np.abs(runtime.run({"x": tiny_input()})["y"] - tiny_output()).max() < 1e-6
-    assert runtime.settings == ov.Settings(
+    assert runtime.settings == ov.CompileSettings(
         devices=("CPU",), precision="f32", dynamic_quantization=0, threads=1, hint="LATENCY", cache=None
     )
 
@@ -183,7 +184,7 @@ def test_a_device_that_is_not_here(text_encoder, monkeypatch):
 
 def test_threads(saved):
     path = saved("fp32")
-    assert ov.open(path, "cpu", None).settings.threads == ov._usable_cores()
+    assert ov.open(path, "cpu", None).settings.threads == machine.usable_cores()
 
 
 def test_auto_takes_a_device_and_tells_which(saved):
@@ -197,7 +198,9 @@ def test_what_a_gpu_is_asked_for(fake_device, saved, tmp_path, monkeypatch):
     asked = fake_device("GPU", EXECUTION_DEVICES=["GPU.0"])
     runtime = ov.open(saved("fp16"), "intel-gpu")
     folder = tmp_path / "sam3i-edge" / "openvino"
-    assert runtime.settings == ov.Settings(("GPU.0",), "f16", 0, runtime.settings.threads, "LATENCY", folder)
+    assert runtime.settings == ov.CompileSettings(
+        ("GPU.0",), "f16", 0, runtime.settings.threads, "LATENCY", folder
+    )
     ov.open(saved("fp32"), "intel-gpu", low_memory=True)
     both = {"PERFORMANCE_HINT": "LATENCY", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
     assert asked == [

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sam3i_edge import runtimes
+from sam3i_edge.devices import nvidia
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.runtimes import engine_cache, nvidia
+from sam3i_edge.runtimes import engine_cache
 
 
 @pytest.fixture

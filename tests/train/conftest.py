@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam3i_edge.model.config import PRESETS, ModelConfig
-from sam3i_edge.train.config import TrainConfig
+from sam3i_edge.train.run_config import TrainConfig
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
 tiny = importlib.util.module_from_spec(_spec)

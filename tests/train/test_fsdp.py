@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import sam3i_edge
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.train.checkpoint import RunFolder
-from sam3i_edge.train.config import QatConfig, TrainConfig
+from sam3i_edge.train.run_config import QatConfig, TrainConfig
+from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
 SCRIPT = Path(__file__).with_name("two_shards.py")

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from sam3i_edge.model.boxes import cxcywh_to_xyxy
-from sam3i_edge.train.boxes import generalized_iou
+from sam3i_edge.model.boxes import cxcywh_to_xyxy, generalized_iou
 from sam3i_edge.train.matcher import MatchCost, match
 
 

@@ -14,14 +14,15 @@ from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.data.dataset import BatchShape, SceneBatches
 from sam3i_edge.errors import ExportError, TrainingError
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.model.weights import save_weights
 from sam3i_edge.quantize._torchao import FakeQuantize
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.train.checkpoint import RunFolder, save_weights
-from sam3i_edge.train.config import QatConfig, TrainConfig
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.presets import quantization_aware
 from sam3i_edge.train.quantized import QuantizedRun
+from sam3i_edge.train.run_config import QatConfig, TrainConfig
+from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
 DELAY = 2
@@ -224,7 +225,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path, config, encode):
     """The second in a process of its own: locks are a process's."""
     script = (
         "import sys; from pathlib import Path\n"
-        "from sam3i_edge.train.config import TrainConfig\n"
+        "from sam3i_edge.train.run_config import TrainConfig\n"
         "from sam3i_edge.train.trainer import run_training\n"
         "out = Path(sys.argv[1])\n"
         "run_training(TrainConfig.read(out / 'config.json'), out, None, device='cpu')\n"

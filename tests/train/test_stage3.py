@@ -11,8 +11,9 @@ import torch
 from sam3i_edge.data.annotations import read_annotations, write_annotations, write_scenes
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import save_weights
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT
-from sam3i_edge.train.checkpoint import RunFolder, save_weights
+from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
 TERMS = ("align_kl", "align_hard", "align_infonce", "align_margin")

@@ -8,9 +8,10 @@ import torch
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.train.config import StageConfig
+from sam3i_edge.model.weights import group_of
 from sam3i_edge.train.presets import NANO
-from sam3i_edge.train.stages import Average, enter, freeze, group_of, learning_rate, optimizer
+from sam3i_edge.train.run_config import StageConfig
+from sam3i_edge.train.stages import Average, enter, freeze, learning_rate, optimizer
 
 STAGE = {stage.name: stage for stage in NANO.stages}
 

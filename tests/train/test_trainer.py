@@ -18,7 +18,8 @@ from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.data.dataset import BatchShape, SceneBatches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.train.checkpoint import RunFolder, load_weights
+from sam3i_edge.model.weights import load_weights
+from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
 FILES = ("base", "simple", "complex")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.model.config import SAM3I_NANO
-from sam3i_edge.train.config import StageConfig, TrainConfig
+from sam3i_edge.train.run_config import StageConfig, TrainConfig
 
 TINY = replace(
     SAM3I_NANO,

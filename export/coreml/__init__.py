@@ -1,0 +1,1 @@
+"""Core ML packages, their reference evaluator, and the Swift package around them."""

@@ -1,0 +1,237 @@
+"""A model to a bundle: weights, tokenizer, licence, and a verified variant."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from sam3i_edge.agreement import Agreement, model_pairs
+from sam3i_edge.bundle.folder import BundleFolder, new_bundle
+from sam3i_edge.bundle.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec
+from sam3i_edge.checkpoints.load import Checkpoint
+from sam3i_edge.checkpoints.tokenizer_file import special_ids, write_tokenizer
+from sam3i_edge.errors import ArtifactError, ExportError
+from sam3i_edge.export.gate import LARGE, Gate, mib, write_variant
+from sam3i_edge.export.isolated import peak_memory
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.weights import (
+    WEIGHT_FILES,
+    build_model,
+    group_of,
+    load_model,
+    open_weights,
+    read_config,
+    write_config,
+    write_safetensors,
+)
+from sam3i_edge.pipeline.tokenizer import Tokenizer
+
+PARITY_PAIRS = 240
+
+Tell = Callable[[str], None]
+
+
+def export_bundle(
+    run: Path,
+    out: Path,
+    *,
+    name: str,
+    license_file: Path,
+    license_name: str = "Apache-2.0",
+    threshold: float = 0.5,
+    pairs: int = PARITY_PAIRS,
+    boxes: int = 0,
+    overwrite: bool = False,
+    progress: Tell | None = None,
+) -> tuple[Manifest, Agreement]:
+    """Exports a training run as a bundle with an fp32 ONNX variant.
+
+    The graphs are run against the model on `pairs` drawn (image, instruction) pairs before anything is named
+    finished; a variant that misses the fp32 limits leaves nothing behind.
+
+    Args:
+        run: folder of a run: `weights/` and `tokenizer.json`.
+        out: folder of the bundle.
+        name: of the model.
+        license_file: terms of the weights; copied in.
+        license_name: their short name.
+        threshold: default least score, 0..1.
+        pairs: at least 1; 200 or more for a release.
+        boxes: most boxes of one prompt; 0 for a model that was never trained on boxes.
+        overwrite: replace `out` when it is a bundle.
+        progress: called with a word on each step.
+
+    Returns:
+        The manifest and the agreement.
+
+    Raises:
+        ExportError: nothing to compare. ParityError: the graphs disagree with the model.
+        ArtifactError: `out` may not be written, or `run` cannot be read.
+    """
+    for needed in (run / "weights" / "model.json", run / "tokenizer.json", license_file):
+        if not needed.is_file():
+            raise ExportError(f"{needed} is missing: give the folder of a training run and a licence file")
+    load_model(run / "weights")
+    config = read_config(run / "weights")
+    start, end = special_ids(run / "tokenizer.json")
+    with new_bundle(out, overwrite=overwrite) as folder:
+        shutil.copyfile(run / "tokenizer.json", folder.path / "tokenizer.json")
+        shutil.copytree(run / "weights", folder.path / "weights")
+        return _finish(
+            folder,
+            config,
+            TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
+            name=name,
+            license_file=license_file,
+            license_name=license_name,
+            threshold=threshold,
+            pairs=pairs,
+            boxes=boxes,
+            provenance={},
+            tell=progress or (lambda _: None),
+        )
+
+
+def convert_bundle(
+    checkpoint: Checkpoint,
+    tokenizer: Path,
+    out: Path,
+    *,
+    name: str,
+    license_file: Path,
+    license_name: str = "SAM License",
+    threshold: float = 0.5,
+    pairs: int = PARITY_PAIRS,
+    boxes: int = 8,
+    overwrite: bool = False,
+    progress: Tell | None = None,
+) -> tuple[Manifest, Agreement]:
+    """Writes an official checkpoint as a bundle with an fp32 ONNX variant, checked as in `export_bundle`.
+
+    Tensors are written one at a time and graphs are handled one at a time, large ones in processes of their
+    own: no process holds more than one graph.
+
+    Args:
+        checkpoint: opened by `read_checkpoint`.
+        tokenizer: CLIP's merges file, a `tokenizer.json`, or a folder that holds one.
+        out: folder of the bundle.
+        name: of the model.
+        license_file: terms of the weights; copied in.
+        license_name: their short name.
+        threshold: default least score, 0..1.
+        pairs: at least 1.
+        boxes: most boxes of one prompt; 0 leaves box prompts out.
+        overwrite: replace `out` when it is a bundle.
+        progress: called with a word on each step.
+
+    Returns:
+        The manifest and the agreement.
+
+    Raises:
+        ExportError, ParityError: as in `export_bundle`.
+        ArtifactError: `out` may not be written, or the disk has too little room.
+    """
+    tell = progress or (lambda _: None)
+    config = checkpoint.config
+    if not license_file.is_file():
+        raise ArtifactError(
+            f"the licence {license_file} does not exist: give the text that came with the weights"
+        )
+    size = 4 * sum(value.numel() for value in checkpoint.tensors.values())
+    _check_room(out, size, config, pairs)
+    with new_bundle(out, overwrite=overwrite) as folder:
+        start, end = write_tokenizer(tokenizer, folder.path / "tokenizer.json", config.vocab_size)
+        weights = folder.path / "weights"
+        weights.mkdir()
+        for file, groups in WEIGHT_FILES.items():
+            part = {key: value for key, value in checkpoint.tensors.items() if group_of(key) in groups}
+            if part:
+                bytes_ = 4 * sum(value.numel() for value in part.values())
+                tell(f"writing weights/{file}.safetensors, {mib(bytes_)}")
+                write_safetensors(weights / f"{file}.safetensors", part)
+        write_config(weights, config)
+        tell(f"weights written; peak memory of this process {mib(peak_memory())}")
+        provenance: dict[str, str | int | float] = {
+            **checkpoint.notes,
+            "folded_adapters": checkpoint.folded_adapters,
+            "folded_bytes_saved": checkpoint.folded_bytes,
+            **{f"dropped: {why}": len(keys) for why, keys in checkpoint.dropped.items()},
+        }
+        return _finish(
+            folder,
+            config,
+            TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
+            name=name,
+            license_file=license_file,
+            license_name=license_name,
+            threshold=threshold,
+            pairs=pairs,
+            boxes=boxes,
+            provenance=provenance,
+            tell=tell,
+        )
+
+
+def _finish(
+    folder: BundleFolder,
+    config: ModelConfig,
+    tokenizer: TokenizerSpec,
+    *,
+    name: str,
+    license_file: Path,
+    license_name: str,
+    threshold: float,
+    pairs: int,
+    boxes: int,
+    provenance: Mapping[str, str | int | float],
+    tell: Tell,
+) -> tuple[Manifest, Agreement]:
+    """Exports, verifies and closes a bundle that has its weights and its tokenizer."""
+    shutil.copyfile(license_file, folder.path / "LICENSE")
+    weights = folder.path / "weights"
+    parameters = sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
+    spec = Preprocessing(image_size=config.image_size)
+    gate = Gate(
+        weights,
+        config,
+        Tokenizer.from_file(
+            folder.path / tokenizer.file,
+            tokenizer.context_length,
+            start_id=tokenizer.start_id,
+            end_id=tokenizer.end_id,
+        ),
+        spec,
+        threshold,
+        boxes,
+        model_pairs(pairs, config, boxes),
+        isolate=4 * parameters > LARGE,
+        tell=tell,
+    )
+    variant, agreement = write_variant(folder.path, gate, "fp32")
+    manifest = folder.finish(
+        name=name,
+        model=config.to_dict(),
+        preprocessing=spec,
+        tokenizer=tokenizer,
+        thresholds=Thresholds(score=threshold),
+        license=License(name=license_name),
+        provenance={"parameters": parameters, "torch": torch.__version__, **provenance},
+        variants=variant,
+    )
+    return manifest, agreement
+
+
+def _check_room(out: Path, size: int, config: ModelConfig, pairs: int) -> None:
+    """Weights, graphs with as much again, and the features of the images that the gate encodes."""
+    features = 4 * config.d_model * (16 + 4 + 1) * config.grid**2
+    needed = 2 * size + features * (pairs // 5 + 1)
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise ArtifactError(
+            f"{parent} has {free / 1e9:.1f} GB free, the conversion needs {needed / 1e9:.1f} GB: "
+            "choose another disk, or fewer --pairs"
+        )

@@ -1,0 +1,1 @@
+"""ONNX files: float, quantized, and what ONNX Runtime makes of them."""

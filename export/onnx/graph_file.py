@@ -1,0 +1,186 @@
+"""The graphs of a model as ONNX files that share one data file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import torch
+
+from sam3i_edge.errors import ExportError
+from sam3i_edge.export.isolated import call
+from sam3i_edge.export.onnx.quantized import rewrite, with_placeholders
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
+from sam3i_edge.quantize.spec import QuantSpec, open_model
+
+# 20 is the last opset whose quantized files ONNX Runtime 1.31 reads; float graphs use the same.
+OPSET = 20
+DATA_FILE = "weights.data"
+# Smaller tensors stay inside the graph: shape constants must, and sharing them saves nothing.
+_EXTERNAL_BYTES = 1024
+_ALIGNMENT = 64
+
+
+Offsets = dict[tuple[str, tuple[int, ...], str], int]
+"""Where a tensor lies in the data file, by dtype, shape and sha256."""
+
+
+def export_onnx(
+    source: Path,
+    config: ModelConfig,
+    folder: Path,
+    boxes: int = 0,
+    *,
+    half: bool = False,
+    isolate: bool = False,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[str, str]:
+    """Writes every graph of a model and the data file they share, with one graph in memory at a time.
+
+    Args:
+        source: as in `open_model`.
+        config: its sizes.
+        folder: an existing, empty folder.
+        boxes: as in `graph_specs`.
+        half: float16 inside, float32 at inputs and outputs and in norms and softmax.
+        isolate: export each graph in a process of its own, which gives its memory back.
+        progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
+
+    Returns:
+        Graph name -> file name inside `folder`.
+
+    Raises:
+        ExportError: the process of a graph died.
+    """
+    files = {}
+    offsets: Offsets = {}
+    for graph in graph_names(config, boxes):
+        offsets, peak = call(
+            export_graph, source, config, folder, boxes, graph, offsets, half, isolate=isolate
+        )
+        files[graph] = f"{graph}.onnx"
+        if progress:
+            progress(graph, peak)
+    return files
+
+
+def export_graph(
+    source: Path, config: ModelConfig, folder: Path, boxes: int, graph: str, offsets: Offsets, half: bool
+) -> Offsets:
+    """One graph of `export_onnx`; arguments as there and in `write_graph`."""
+    quantized = None if source.is_dir() else QuantSpec.load(source, graph)
+    model = open_model(source, config, graph) if quantized is None else quantized.build(config)
+    spec = next(spec for spec in graph_specs(model, boxes) if spec.name == graph)
+    return write_graph(spec, folder, offsets, quantized=quantized, half=half)
+
+
+def write_graph(
+    spec: GraphSpec,
+    folder: Path,
+    offsets: Offsets,
+    *,
+    quantized: QuantSpec | None = None,
+    half: bool = False,
+) -> Offsets:
+    """Exports one graph, and appends to the data file what is not in it yet.
+
+    Tensors are matched by dtype, shape and content, not by name: constant folding renames them, and the three
+    text encoders hold the same base weights.
+
+    Args:
+        spec: the graph; its module is in eval mode, float32, on the CPU.
+        folder: where the graph and the data file lie.
+        offsets: of the tensors that the data file holds already.
+        quantized: what the module's quantized layers come from.
+        half: as in `export_onnx`.
+
+    Returns:
+        `offsets` with the new ones.
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            with_placeholders(spec.module),
+            tuple(spec.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}")
+    graph, known = program.model, dict(offsets)
+    if quantized is not None:
+        rewrite(graph, quantized, "detector." if spec.name == "detector" else "")
+    if half:
+        graph = _to_half(graph)
+    with (folder / DATA_FILE).open("ab") as data:
+        for name, value in graph.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes < _EXTERNAL_BYTES:
+                continue
+            array = np.ascontiguousarray(tensor.numpy())
+            content = array.reshape(-1).view(np.uint8).data
+            key = (str(array.dtype), array.shape, hashlib.sha256(content).hexdigest())
+            if key not in known:
+                data.write(b"\0" * (-data.tell() % _ALIGNMENT))
+                known[key] = data.tell()
+                data.write(content)
+            value.const_value = onnx_ir.ExternalTensor(
+                location=DATA_FILE,
+                offset=known[key],
+                length=array.nbytes,
+                dtype=tensor.dtype,
+                shape=onnx_ir.Shape(array.shape),
+                name=name,
+                base_dir=str(folder),
+            )
+    graph.producer_name = "sam3i-edge"
+    for node in graph.graph:
+        node.metadata_props.clear()  # stack traces of the exporting machine
+    onnx_ir.save(graph, folder / f"{spec.name}.onnx")
+    return known
+
+
+def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    # Their sums and squares pass float16's largest value, 65504.
+    wide = [*DEFAULT_OP_BLOCK_LIST, "Softmax", "LayerNormalization", "InstanceNormalization"]
+    with _quiet():
+        converted = convert_float_to_float16(
+            onnx_ir.to_proto(graph), keep_io_types=True, disable_shape_infer=False, op_block_list=wide
+        )
+    # It writes the cast of a value once for each reader, all under one name.
+    first: dict[str, onnx.NodeProto] = {}
+    for node in converted.graph.node:
+        if first.setdefault(node.output[0], node) != node:
+            raise ExportError(f"converting to float16 gave two different values {node.output[0]!r}")
+    nodes = [copy.deepcopy(node) for node in first.values()]
+    del converted.graph.node[:]
+    converted.graph.node.extend(nodes)
+    model: onnx_ir.Model = onnx_ir.from_proto(converted)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's chatter (absent torchvision, its own deprecations) off the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

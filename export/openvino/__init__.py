@@ -1,0 +1,1 @@
+"""OpenVINO's IR, read from our ONNX, with the same integers."""

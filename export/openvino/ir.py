@@ -1,0 +1,189 @@
+"""The graphs of a model as OpenVINO IR: a .xml with its .bin beside it, through the ONNX export.
+
+Quantized layers keep their integers: 8-bit weights are i8 constants, 4-bit ones u4 with zero point 8, static
+activations FakeQuantize. What was saved is read back and compared with the `QuantSpec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import openvino
+from openvino._offline_transformations import apply_moc_transformations
+from openvino.preprocess import PrePostProcessor
+
+from sam3i_edge import __version__
+from sam3i_edge.agreement import Agreement
+from sam3i_edge.bundle.manifest import Preprocessing, Variant
+from sam3i_edge.errors import ExportError
+from sam3i_edge.export.gate import INTEGER_SHARE, Gate
+from sam3i_edge.export.isolated import call
+from sam3i_edge.export.onnx.graph_file import export_onnx
+from sam3i_edge.export.openvino.integers import check_integers, integer_work
+from sam3i_edge.export.openvino.rewrites import round_before_sums, run_constant_layers
+from sam3i_edge.export.staged import FileGraphs
+from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.graph_specs import graph_names
+from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes import BF16
+from sam3i_edge.runtimes.ov import PRECISION_KEY, shared_core
+
+
+def write_variant(
+    folder: Path, gate: Gate, precision: str, quantized: Path | None = None
+) -> tuple[dict[str, Variant], Agreement]:
+    """Exports, reads back and compares one OpenVINO variant; as `sam3i_edge.export.gate.write_variant`.
+
+    The agreement is that of the CPU, which computes fp16 graphs in float32: there it tells what rounding the
+    weights costs.
+    """
+    name = f"openvino-{precision}"
+    place = folder / name
+    place.mkdir()
+    # The bundle's own ONNX variant holds the same graphs; float weights become float16 on the way.
+    made = folder / f"onnx-{'fp32' if quantized is None else quantized.stem}"
+    sources = {graph: made / f"{graph}.onnx" for graph in graph_names(gate.config, gate.boxes)}
+    progress = gate.done("exported")
+    if all(path.is_file() for path in sources.values()):
+        files = convert_graphs(sources, place, precision=precision, isolate=gate.isolate, progress=progress)
+    else:
+        source = gate.weights if quantized is None else quantized
+        files = export_openvino(
+            source, gate.config, place, gate.boxes,
+            precision=precision, isolate=gate.isolate, progress=progress,
+        )  # fmt: skip
+    figures: dict[str, float] = {}
+    if quantized is not None:
+        spec = QuantSpec.load(quantized)
+        figures["equal_layers"] = check_integers(spec, {g: place / f for g, f in files.items()})
+        counts = [integer_work(place / file) for file in files.values()]
+        share = sum(integer for integer, _ in counts) / max(sum(total for _, total in counts), 1)
+        figures["integer_share"] = share
+        gate.tell(f"{share:.1%} of the multiply-adds in integer kernels")
+        if precision in ("int8", f"int8{BF16}") and share < INTEGER_SHARE:
+            precision = precision.replace("int8", "mixed")
+            name = f"openvino-{precision}"
+            place = place.rename(folder / name)
+    gate.tell(f"comparing {name} with the float model")
+    graphs = FileGraphs({graph: place / file for graph, file in files.items()}, "openvino")
+    agreement = gate.pass_or_raise(graphs, "openvino", precision)
+    variant = Variant(
+        runtime="openvino",
+        precision=precision,
+        graphs={graph: f"{name}/{file}" for graph, file in files.items()},
+        boxes=gate.boxes,
+        quant_spec=None if quantized is None else quantized.relative_to(folder).as_posix(),
+        agreement={**agreement.to_dict(), **figures},
+        versions={"sam3i-edge": __version__, **{p: version(p) for p in ("torch", "onnx", "openvino")}},
+    )
+    return {name: variant}, agreement
+
+
+def export_openvino(
+    source: Path,
+    config: ModelConfig,
+    folder: Path,
+    boxes: int = 0,
+    *,
+    precision: str,
+    image: Preprocessing | None = None,
+    isolate: bool = False,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[str, str]:
+    """Writes every graph of a model, with one graph in memory at a time.
+
+    Args:
+        source: as in `open_model`.
+        config: its sizes.
+        folder: an existing folder.
+        boxes: as in `graph_specs`.
+        precision: "fp16" rounds float weights to float16; all others keep them float32. A graph whose name
+            of precision ends in "-bf16" is computed in bfloat16 where it is not in integers.
+        image: gives the image encoder the input of `with_uint8_input`. Such a graph is for applications that
+            call OpenVINO themselves: the runtimes of this package pass `pixel_values`.
+        isolate: convert each graph in a process of its own, which gives its memory back.
+        progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
+
+    Returns:
+        Graph name -> name of its .xml inside `folder`.
+
+    Raises:
+        ExportError: OpenVINO renamed an input or output, or the process of a graph died.
+    """
+    with TemporaryDirectory(dir=folder, prefix=".onnx-") as temporary:
+        made = export_onnx(source, config, Path(temporary), boxes, isolate=isolate)
+        sources = {graph: Path(temporary) / file for graph, file in made.items()}
+        return convert_graphs(
+            sources, folder, precision=precision, image=image, isolate=isolate, progress=progress
+        )
+
+
+def convert_graphs(
+    sources: Mapping[str, Path],
+    folder: Path,
+    *,
+    precision: str,
+    image: Preprocessing | None = None,
+    isolate: bool = False,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[str, str]:
+    """Converts ONNX graphs, float32 or quantized, by name; all else as in `export_openvino`."""
+    files = {}
+    for graph, onnx in sources.items():
+        path = folder / f"{graph}.xml"
+        folded = image if graph == "image_encoder" else None
+        _, peak = call(write_ir, onnx, path, precision, folded, isolate=isolate)
+        files[graph] = path.name
+        if progress:
+            progress(graph, peak)
+    return files
+
+
+def write_ir(onnx: Path, path: Path, precision: str, image: Preprocessing | None = None) -> None:
+    """Converts one ONNX file; arguments as in `export_openvino`.
+
+    Raises:
+        ExportError: OpenVINO renamed an input or output.
+    """
+    model = shared_core().read_model(onnx)
+    names = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
+    # What `openvino.convert_model` does too, which reports each use to its maker.
+    apply_moc_transformations(model, cf=True, smart_reshape=False)
+    for name, port in zip(names, (*model.inputs, *model.outputs), strict=True):
+        if name not in port.get_names():
+            raise ExportError(f"{onnx.name}: {name} is called {', '.join(port.get_names())} in OpenVINO")
+        port.set_names({name})  # where a reshape behind an input went away, its name is there too
+    if precision not in ("fp32", "fp16"):
+        run_constant_layers(model)
+        round_before_sums(model)
+    if image is not None:
+        model = with_uint8_input(model, image)
+    model.set_friendly_name(path.stem)
+    model.set_rt_info(precision, PRECISION_KEY)
+    model.set_rt_info(__version__, [PRECISION_KEY[0], "version"])
+    openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+
+
+def with_uint8_input(model: openvino.Model, spec: Preprocessing) -> openvino.Model:
+    """Folds the normalisation of an image into an image encoder.
+
+    Args:
+        model: takes `pixel_values` float32 [1, 3, S, S].
+        spec: means and deviations on a scale of 0..1.
+
+    Returns:
+        The same graph with the input `image` in its place: uint8 [1, S, S, 3], RGB, already of size S x S.
+    """
+    steps = PrePostProcessor(model)
+    image = steps.input("pixel_values")
+    image.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    image.model().set_layout(openvino.Layout("NCHW"))
+    scaled = image.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    scaled.mean(list(spec.mean)).scale(list(spec.std))
+    model = steps.build()
+    model.input(0).set_names({"image"})
+    model.input(0).get_node().set_friendly_name("image")
+    return model

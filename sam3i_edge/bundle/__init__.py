@@ -1,0 +1,1 @@
+"""The artifact on disk: what it lists, how it is written and verified, where it is fetched from."""

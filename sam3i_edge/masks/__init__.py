@@ -1,0 +1,1 @@
+"""Masks as run lengths, as pixels of a picture, and beside each other."""

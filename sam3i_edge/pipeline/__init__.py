@@ -1,0 +1,1 @@
+"""From a picture and words to masks: the steps around the graphs."""

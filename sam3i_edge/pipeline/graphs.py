@@ -1,0 +1,124 @@
+"""The graphs of one variant, opened when first needed, with one lock each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.devices.profiles import Choice
+from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.runtimes import Progress, Runtime, open_runtime, prepare
+
+_log = logging.getLogger(__name__)
+
+
+class Graphs:
+    """Opens, runs and closes graphs by name. `open` and `run` want the graph's lock to be held."""
+
+    def __init__(self, bundle: Bundle, choice: Choice, threads: int | None) -> None:
+        self._paths = bundle.graphs(choice.variant)
+        self._choice = choice
+        self._threads = threads
+        self._opened: dict[str, Runtime] = {}
+        self._locks = {name: threading.Lock() for name in self._paths}
+        self._closed = False
+
+    @property
+    def _engine_precision(self) -> str | None:
+        return self._choice.precision if self._choice.builds else None
+
+    def lock(self, name: str) -> threading.Lock:
+        """Gives the lock of one graph."""
+        return self._locks[name]
+
+    def open(self, name: str) -> Runtime:
+        """Opens a graph, once.
+
+        Raises:
+            ArtifactError: the runtime cannot read it.
+            RuntimeUnavailable: the graphs were closed.
+        """
+        self.check_open()
+        if name not in self._opened:
+            start = time.perf_counter()
+            self._opened[name] = open_runtime(
+                self._choice.runtime,
+                self._paths[name],
+                self._choice.device,
+                threads=self._threads,
+                precision=self._engine_precision,
+            )
+            _log.debug("opened %s in %.0f ms", name, 1e3 * (time.perf_counter() - start))
+        return self._opened[name]
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Opens every graph, and builds its engine first where the device runs engines.
+
+        Raises:
+            ArtifactError: the runtime cannot read one.
+            RuntimeUnavailable: a build failed, or the graphs were closed.
+        """
+        for number, (name, path) in enumerate(self._paths.items()):
+            # Without anybody to tell, the build itself warns in the log.
+            report = None if progress is None else _part(progress, number, len(self._paths))
+            if report is not None:
+                report(f"opening {name}", 0.0)
+            with self.lock(name):
+                self.check_open()
+                if name not in self._opened:
+                    prepare(
+                        self._choice.runtime,
+                        path,
+                        self._choice.device,
+                        precision=self._engine_precision,
+                        progress=report,
+                    )
+                self.open(name)
+        if progress is not None:
+            progress("ready", 1.0)
+
+    def run(
+        self, name: str, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Runs a graph and gives the wanted outputs.
+
+        Raises:
+            ArtifactError: the graph does not fit the others: it lacks an output or takes other inputs.
+            RuntimeUnavailable: the graphs were closed, or the runtime failed.
+        """
+        try:
+            outputs = self.open(name).run(inputs)
+        except ValueError as error:
+            raise ArtifactError(f"the bundle's graphs do not fit together: {error}") from error
+        missing = [output for output in wanted if output not in outputs]
+        if missing:
+            raise ArtifactError(
+                f"graph {self._paths[name]} has no output {missing[0]!r}, it has {', '.join(outputs)}: "
+                "export the bundle again"
+            )
+        return {output: outputs[output] for output in wanted}
+
+    def check_open(self) -> None:
+        """Raises RuntimeUnavailable after `close`."""
+        if self._closed:
+            raise RuntimeUnavailable("this Segmenter was closed: make a new one")
+
+    def close(self) -> None:
+        """Closes every graph, each when its last run has ended."""
+        self._closed = True
+        for name, lock in self._locks.items():
+            with lock:
+                runtime = self._opened.pop(name, None)
+                if runtime is not None:
+                    runtime.close()
+
+
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    """Reports one of several things as its part of the whole."""
+    return lambda words, share: progress(words, (number + share) / count)

@@ -1,0 +1,126 @@
+"""What is asked of a model, checked against what the model can answer before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from sam3i_edge.bundle.manifest import Variant
+from sam3i_edge.errors import InstructionError
+from sam3i_edge.levels import Level, as_level, route
+from sam3i_edge.pipeline.prompt import VISUAL, BoxPrompt
+from sam3i_edge.pipeline.tokenizer import check_instruction
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question, ready to be asked of any image.
+
+    Attributes:
+        instruction: as the caller wrote it; None when boxes ask alone.
+        cleaned: the text that is encoded.
+        boxes: examples, or None.
+        level: the level that answers.
+        level_chosen_by: "caller", or "auto" when the routing rule chose.
+        threshold: least score of an instance, 0 to 1.
+    """
+
+    instruction: str | None
+    cleaned: str
+    boxes: BoxPrompt | None
+    level: Level
+    level_chosen_by: Literal["caller", "auto"]
+    threshold: float
+
+
+class Rules:
+    """What one variant of a model answers."""
+
+    def __init__(self, model: str, name: str, variant: Variant, threshold: float) -> None:
+        """Sets the rules.
+
+        Args:
+            model: name of the bundle, for messages.
+            name: name of the variant, for messages.
+            variant: its levels and number of boxes.
+            threshold: least score where a request names none.
+
+        Raises:
+            ValueError: the threshold is not 0 to 1.
+        """
+        check_threshold(threshold)
+        self.threshold = threshold
+        self._model, self._name, self._variant = model, name, variant
+
+    def check(
+        self,
+        instruction: str | None,
+        level: str,
+        threshold: float | None,
+        boxes: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> Request:
+        """Checks all that can be checked without the image; see `Segmenter.segment` for what it refuses."""
+        cleaned = VISUAL if instruction is None else check_instruction(instruction)
+        chosen = self._level(cleaned, level)
+        prompt = self._boxes(boxes, labels)
+        if instruction is None:
+            if prompt is None:
+                raise InstructionError(
+                    "there is neither an instruction nor a box: describe what to segment, as in "
+                    "'the red star', or pass boxes"
+                )
+            if chosen != "concept":
+                raise ValueError(
+                    f"boxes without an instruction are asked at level concept, got level {chosen!r}: "
+                    "leave the level out, or add an instruction"
+                )
+        if threshold is not None:
+            check_threshold(threshold)
+        return Request(
+            instruction,
+            cleaned,
+            prompt,
+            chosen,
+            "auto" if level == "auto" else "caller",
+            self.threshold if threshold is None else threshold,
+        )
+
+    def _level(self, cleaned: str, level: str) -> Level:
+        levels = self._variant.levels
+        if level == "auto":
+            routed = route(cleaned)
+            return routed if routed in levels else levels[0]
+        chosen = as_level(level)
+        if chosen not in levels:
+            raise ValueError(
+                f"model {self._model!r} has no adapters for level {chosen!r}, only for "
+                f"{', '.join(levels)}: ask at that, or convert a SAM3-I checkpoint with its adapters"
+            )
+        return chosen
+
+    def _boxes(self, boxes: ArrayLike | None, labels: ArrayLike | None) -> BoxPrompt | None:
+        if boxes is None:
+            if labels is not None:
+                raise ValueError("labels say what boxes mean, and there are none: pass boxes too")
+            return None
+        if not self._variant.boxes:
+            raise ValueError(
+                f"model {self._model!r} takes no boxes (variant {self._name} has no "
+                "box_encoder): ask by an instruction alone, or open a bundle exported with boxes"
+            )
+        prompt = BoxPrompt.of(boxes, labels)
+        if len(prompt) > self._variant.boxes:
+            raise ValueError(
+                f"got {len(prompt)} boxes, model {self._model!r} takes at most "
+                f"{self._variant.boxes}: pass fewer, or open a bundle exported with more"
+            )
+        return prompt
+
+
+def check_threshold(value: float) -> None:
+    """Raises ValueError unless `value` is 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"threshold must be 0 to 1, got {value}")

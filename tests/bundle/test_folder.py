@@ -1,0 +1,432 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from sam3i_edge.bundle import folder as bundles
+from sam3i_edge.bundle.folder import Bundle, UnknownModel, find_bundle, new_bundle
+from sam3i_edge.bundle.manifest import (
+    GRAPHS,
+    License,
+    Manifest,
+    Preprocessing,
+    TokenizerSpec,
+    Variant,
+    read_manifest,
+)
+from sam3i_edge.errors import ArtifactError
+from sam3i_edge.levels import LEVELS
+
+
+@pytest.fixture
+def broken(tiny_bundle, tmp_path):
+    """A copy of a good bundle, to be damaged."""
+    return shutil.copytree(tiny_bundle.root, tmp_path / "copy")
+
+
+def _edit(root, change):
+    manifest = json.loads((root / "bundle.json").read_text())
+    change(manifest)
+    (root / "bundle.json").write_text(json.dumps(manifest))
+
+
+def _names(root):
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
+def test_good_bundle_opens(tiny_bundle):
+    opened = Bundle.open(tiny_bundle.root)
+    assert opened.manifest == tiny_bundle.manifest
+    assert set(GRAPHS) <= set(opened.graphs("onnx-fp32"))
+    assert opened.manifest.variants["onnx-fp32"].levels == LEVELS
+    assert all(path.is_file() for path in opened.graphs("onnx-fp32").values())
+    assert opened.tokenizer().encode("star").ids.shape == (32,)
+    assert opened.file("LICENSE").read_text() == "Apache-2.0\n"
+
+
+def test_manifest_has_the_documented_fields(tiny_bundle):
+    manifest = json.loads((tiny_bundle.root / "bundle.json").read_text())
+    assert set(manifest) == {
+        "schema_version", "name", "model", "preprocessing", "tokenizer", "thresholds", "license",
+        "provenance", "files", "variants",
+    }  # fmt: skip
+    assert manifest["schema_version"] == 1
+    assert set(manifest["files"]["LICENSE"]) == {"bytes", "sha256"}
+    assert set(manifest["tokenizer"]) == {"file", "context_length", "start_id", "end_id", "pad_id"}
+    assert set(manifest["variants"]["onnx-fp32"]) == {
+        "runtime", "precision", "graphs", "boxes", "quant_spec", "agreement", "versions",
+    }  # fmt: skip
+    assert manifest["thresholds"] == {"score": 0.5, "mask_logit": 0.0}
+
+
+@pytest.mark.parametrize(
+    "name", ["LICENSE", "tokenizer.json", "onnx-fp32/detector.onnx", "onnx-fp32/image_encoder.data"]
+)
+def test_missing_file(broken, name):
+    (broken / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        Bundle.open(broken)
+
+
+def test_every_flipped_byte_is_found(broken):
+    manifest = read_manifest(broken)
+    for name in manifest.files:
+        path = broken / name
+        good = path.read_bytes()
+        for place in (0, len(good) // 2, len(good) - 1):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            with pytest.raises(ArtifactError, match=f"{name} was changed, its sha256 is"):
+                Bundle.open(broken)
+        path.write_bytes(good)
+    Bundle.open(broken)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_other_size(broken, change):
+    path = broken / "LICENSE"
+    path.write_bytes(path.read_bytes()[:change] if change < 0 else path.read_bytes() + b"x")
+    with pytest.raises(ArtifactError, match=rf"LICENSE has {11 + change} bytes, want 11"):
+        Bundle.open(broken)
+
+
+def test_newer_schema_asks_to_upgrade_whatever_else_it_holds(broken):
+    (broken / "bundle.json").write_text('{"schema_version": 2, "something": "new"}')
+    with pytest.raises(ArtifactError, match=r"schema version 2, this sam3i-edge reads up to 1: upgrade"):
+        Bundle.open(broken)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/hostname",
+        "../outside",
+        "onnx-fp32/../../outside",
+        "a\\b",
+        "c:/x",
+        "./LICENSE",
+        "a//b",
+        "",
+        ".",
+        "bundle.json",
+    ],
+)
+def test_paths_that_leave_or_are_not_plain(broken, path):
+    _edit(broken, lambda manifest: manifest["files"].update({path: {"bytes": 0, "sha256": "0" * 64}}))
+    with pytest.raises(ArtifactError, match=r"leaves the bundle|cannot list itself"):
+        Bundle.open(broken)
+
+
+def test_link_out_of_the_bundle(broken, tmp_path):
+    outside = tmp_path / "LICENSE"
+    shutil.move(broken / "LICENSE", outside)
+    (broken / "LICENSE").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="LICENSE is a link that leaves the bundle"):
+        Bundle.open(broken)
+
+
+def test_linked_folder_out_of_the_bundle(broken, tmp_path):
+    shutil.move(broken / "onnx-fp32", tmp_path / "elsewhere")
+    (broken / "onnx-fp32").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="is a link that leaves the bundle"):
+        Bundle.open(broken)
+
+
+def test_a_link_to_a_whole_bundle_is_fine(tiny_bundle, tmp_path):
+    (tmp_path / "link").symlink_to(tiny_bundle.root)
+    Bundle.open(tmp_path / "link")
+
+
+def test_truncated_manifest(broken):
+    text = (broken / "bundle.json").read_bytes()
+    for length in (0, 1, len(text) // 2, len(text) - 3):
+        (broken / "bundle.json").write_bytes(text[:length])
+        with pytest.raises(ArtifactError, match=r"bundle\.json is damaged or no manifest") as raised:
+            Bundle.open(broken)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", '"x"', "{}", '{"schema_version": "1"}', "[" * 5_000, b"\xff\xfe{"]
+)
+def test_other_json(broken, text):
+    (broken / "bundle.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ArtifactError, match=r"bundle\.json"):
+        Bundle.open(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(extra=1), "extra: Extra inputs are not permitted"),
+        (lambda m: m.pop("tokenizer"), "tokenizer: Field required"),
+        (lambda m: m["preprocessing"].update(image_size=0), "preprocessing.image_size"),
+        (lambda m: m["preprocessing"].update(std=[0.5, 0, 0.5]), "preprocessing.std.1"),
+        (lambda m: m["thresholds"].update(score=1.5), "thresholds.score"),
+        (lambda m: m["tokenizer"].update(pad_id=3), "tokenizer.pad_id"),
+        (lambda m: m["files"]["LICENSE"].update(sha256="x"), "files.LICENSE.sha256"),
+        (lambda m: m["files"]["LICENSE"].update(bytes=True), "files.LICENSE.bytes"),
+        (
+            lambda m: m["license"].update(file="NOTICE"),
+            "license.file names 'NOTICE', which `files` does not list",
+        ),
+        (lambda m: m["tokenizer"].update(file="../t.json"), r"tokenizer.file names '\.\./t.json'"),
+        (lambda m: m.update(variants={}), "variants"),
+        (lambda m: m["variants"]["onnx-fp32"]["graphs"].pop("detector"), "lacks the graph detector"),
+        (lambda m: m["variants"]["onnx-fp32"].update(quant_spec="q.st"), "quant_spec names 'q.st'"),
+        (lambda m: m["variants"]["onnx-fp32"]["graphs"].update(detector="/d.onnx"), "names '/d.onnx'"),
+    ],
+)
+def test_manifest_that_does_not_fit(broken, change, message):
+    _edit(broken, change)
+    with pytest.raises(ArtifactError, match=message) as raised:
+        Bundle.open(broken)
+    assert "\n" not in str(raised.value)
+
+
+def test_tokenizer_ids_that_do_not_fit(broken):
+    _edit(broken, lambda manifest: manifest["tokenizer"].update(end_id=99_999))
+    with pytest.raises(ArtifactError, match="end_id 99999 is outside the vocabulary"):
+        Bundle.open(broken).tokenizer()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a file", "a folder without bundle.json"])
+def test_no_bundle(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "a file":
+        path.write_text("x")
+    elif kind != "nothing":
+        path.mkdir()
+    with pytest.raises(ArtifactError, match=f"is no bundle but {kind}"):
+        Bundle.open(path)
+
+
+def test_unknown_variant_and_file(tiny_bundle):
+    with pytest.raises(ArtifactError, match="no variant 'onnx-int8'; it has onnx-fp32"):
+        tiny_bundle.graphs("onnx-int8")
+    with pytest.raises(ArtifactError, match="no file 'weights'"):
+        tiny_bundle.file("weights")
+
+
+def _finish(folder, **changes):
+    (folder.path / "LICENSE").write_text("free\n")
+    (folder.path / "tokenizer.json").write_text("{}")
+    (folder.path / "g.onnx").write_bytes(b"graph")
+    fields = {
+        "name": "made",
+        "model": {},
+        "preprocessing": Preprocessing(image_size=16),
+        "tokenizer": TokenizerSpec(start_id=1, end_id=2),
+        "license": License(name="free"),
+        "variants": {"v": Variant(runtime="r", precision="p", graphs=dict.fromkeys(GRAPHS, "g.onnx"))},
+    }
+    return folder.finish(**{**fields, **changes})
+
+
+def test_a_new_bundle_appears_when_the_block_ends(tmp_path):
+    with new_bundle(tmp_path / "deep" / "made") as folder:
+        manifest = _finish(folder)
+        assert not (tmp_path / "deep" / "made").exists()
+    assert isinstance(manifest, Manifest)
+    assert Bundle.open(tmp_path / "deep" / "made").manifest == manifest
+    assert _names(tmp_path / "deep") == [
+        "made",
+        *(f"made/{n}" for n in ("LICENSE", "bundle.json", "g.onnx", "tokenizer.json")),
+    ]
+
+
+def test_an_interrupted_one_leaves_nothing(tmp_path):
+    def interrupted():
+        with new_bundle(tmp_path / "made") as folder:
+            _finish(folder)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert _names(tmp_path) == []
+
+
+def test_an_unfinished_one_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="call finish"), new_bundle(tmp_path / "made"):
+        pass
+    assert _names(tmp_path) == []
+
+
+def test_a_file_changed_after_finish_is_found(tmp_path):
+    def changed():
+        with new_bundle(tmp_path / "made") as folder:
+            _finish(folder)
+            (folder.path / "g.onnx").write_bytes(b"other")
+
+    with pytest.raises(ArtifactError, match=r"g\.onnx was changed"):
+        changed()
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": None}, "name: Field required"),
+        ({"license": License(name="x", file="NO")}, "license.file names 'NO'"),
+        ({"variants": {}}, "variants"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_folder(tmp_path, changes, message):
+    with pytest.raises(ArtifactError, match=message), new_bundle(tmp_path / "made") as folder:
+        _finish(folder, **changes)
+    assert _names(tmp_path) == []
+
+
+def test_existing_bundle_is_replaced_on_request_only(tmp_path, write_tiny_bundle):
+    made = tmp_path / "made"
+    with new_bundle(made) as folder:
+        _finish(folder)
+    with pytest.raises(ArtifactError, match="exists already"), new_bundle(made) as folder:
+        pytest.fail("the block must not run")
+    assert Bundle.open(made).manifest.name == "made"
+    write_tiny_bundle(made, overwrite=True)
+    assert Bundle.open(made).manifest.name == "tiny"
+    assert not (made / "g.onnx").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_other_folders_are_never_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years")
+    with pytest.raises(ArtifactError, match="is no bundle, it will not be replaced"):  # noqa: SIM117
+        with new_bundle(tmp_path / "thesis", overwrite=True):
+            pytest.fail("the block must not run")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"
+
+
+def test_a_failed_replacement_keeps_the_old_one(tmp_path, write_tiny_bundle):
+    made = write_tiny_bundle(tmp_path / "made")
+
+    def failing():
+        with new_bundle(made.root, overwrite=True) as folder:
+            _finish(folder)
+            raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        failing()
+    assert Bundle.open(made.root).manifest.name == "tiny"
+
+
+def test_a_failed_rename_puts_the_old_one_back(tmp_path, write_tiny_bundle, monkeypatch):
+    made = write_tiny_bundle(tmp_path / "made")
+    rename = os.rename
+
+    def fails_once(source, target):
+        if str(source).endswith(".partial"):
+            raise OSError("no space")
+        rename(source, target)
+
+    monkeypatch.setattr(bundles.os, "rename", fails_once)
+    with pytest.raises(OSError, match="no space"), new_bundle(made.root, overwrite=True) as folder:
+        _finish(folder)
+    assert Bundle.open(made.root).manifest.name == "tiny"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_variant_is_added_in_place(tmp_path, write_tiny_bundle):
+    old = write_tiny_bundle(tmp_path / "made")
+    (old.root / "notes.txt").write_text("not part of the bundle")
+    graphs = old.manifest.variants["onnx-fp32"].graphs
+    with new_bundle(old.root, overwrite=True, base=old) as folder:
+        (folder.path / "onnx-int8").mkdir()
+        for name in graphs:
+            (folder.path / "onnx-int8" / f"{name}.onnx").write_bytes(b"int8")
+        added = {name: f"onnx-int8/{name}.onnx" for name in graphs}
+        folder.finish(variants={"onnx-int8": Variant(runtime="onnxruntime", precision="int8", graphs=added)})
+    new = Bundle.open(old.root)
+    assert list(new.manifest.variants) == ["onnx-fp32", "onnx-int8"]
+    assert {k: v for k, v in new.manifest.files.items() if "int8" not in k} == old.manifest.files
+    assert new.manifest.model_copy(update={"files": {}, "variants": {}}) == old.manifest.model_copy(
+        update={"files": {}, "variants": {}}
+    )
+    assert not (new.root / "notes.txt").exists()
+
+
+def test_find_a_folder(tiny_bundle, monkeypatch):
+    assert find_bundle(tiny_bundle.root) == tiny_bundle.root
+    assert find_bundle(str(tiny_bundle.root)) == tiny_bundle.root
+    monkeypatch.chdir(tiny_bundle.root.parent)
+    assert Bundle.open(find_bundle("tiny")).manifest.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nope",
+        "",
+        "a/b/c",
+        "/nowhere/at/all",
+        "./models/x",
+        "-/x",
+        "~nobody-here/x",
+        pytest.param("x" * 5_000, id="long"),
+    ],
+)
+def test_unknown_model(name):
+    with pytest.raises(UnknownModel, match="unknown model"):
+        find_bundle(name)
+
+
+def test_bundled_model_wins_over_a_folder_of_that_name(tmp_path, write_tiny_bundle, monkeypatch):
+    bundled = write_tiny_bundle(tmp_path / "assets" / "sam3i-nano")
+    write_tiny_bundle(tmp_path / "sam3i-nano")
+    monkeypatch.setattr(bundles, "_ASSETS", tmp_path / "assets")
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("sam3i-nano") == bundled.root
+    assert find_bundle("./sam3i-nano").resolve() == tmp_path / "sam3i-nano"
+
+
+def test_bundled_model_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "_ASSETS", tmp_path)
+    with pytest.raises(ArtifactError, match="'sam3i-nano' is not part of this installation"):
+        find_bundle("sam3i-nano")
+
+
+def _hub(monkeypatch, download):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+
+
+def test_hub_bundle_is_fetched_as_plain_files(tiny_bundle, tmp_path, monkeypatch):
+    asked = {}
+
+    def download(name, *, revision, token, local_dir, local_files_only, allow_patterns):
+        assert token is allow_patterns is None
+        asked.update(name=name, revision=revision, offline=local_files_only)
+        shutil.copytree(tiny_bundle.root, local_dir)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _hub(monkeypatch, download)
+    found = find_bundle("org/model", revision="v1", offline=True)
+    assert asked == {"name": "org/model", "revision": "v1", "offline": True}
+    assert found.name == "org--model@v1"
+    assert Bundle.open(found).manifest.name == "tiny"
+
+
+@pytest.mark.parametrize("kind", ["ConnectionError", "LocalEntryNotFoundError"])
+def test_hub_that_does_not_answer(monkeypatch, kind):
+    from huggingface_hub import errors
+
+    def download(*_, **__):
+        raise {"ConnectionError": ConnectionError, **vars(errors)}[kind]("no route\nto host")
+
+    _hub(monkeypatch, download)
+    with pytest.raises(ArtifactError, match=r"no folder 'org/model', and the Hub did not give .*: no route$"):
+        find_bundle("org/model")
+
+
+def test_gated_hub_bundle_says_what_to_do(monkeypatch):
+    from huggingface_hub.errors import GatedRepoError
+
+    def download(*_, **__):
+        raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants a server's response
+
+    _hub(monkeypatch, download)
+    with pytest.raises(ArtifactError, match="'org/model' is gated: accept its terms"):
+        find_bundle("org/model")

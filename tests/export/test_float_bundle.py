@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sam3i_edge import Segmenter
+from sam3i_edge.errors import ExportError, ParityError
+from sam3i_edge.export import gate as exporting
+from sam3i_edge.export.float_bundle import export_bundle
+from sam3i_edge.model.weights import load_model
+
+
+def test_segmenter_runs_the_exported_bundle(exported):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    with Segmenter(exported.bundle, threads=1) as segmenter:
+        result = segmenter.segment(image, "the red star left of the ring")
+    assert result.level == "simple"
+    assert result.masks.shape == (len(result), 50, 70)
+
+
+def test_weights_in_the_bundle_are_the_models(exported):
+    again = load_model(exported.bundle / "weights").state_dict()
+    for name, value in exported.model.state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_a_variant_that_disagrees_leaves_nothing_behind(exported, tmp_path, monkeypatch):
+    """Exports a model other than the one it is compared with."""
+    export = exporting.export_onnx
+    other = tmp_path / "other"
+    shutil.copytree(exported.run / "weights", other)
+    base = load_file(other / "base.safetensors")
+    base["detector.mask_decoder.instance_proj.weight"].neg_()
+    save_file(base, other / "base.safetensors")
+
+    def changed(weights, *arguments, **options):
+        return export(other, *arguments, **options)
+
+    monkeypatch.setattr(exporting, "export_onnx", changed)
+    with pytest.raises(ParityError, match="iou"):
+        export_bundle(
+            exported.run, tmp_path / "out", name="x", license_file=exported.run / "LICENSE", pairs=6
+        )
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_missing_run_is_named(tmp_path):
+    with pytest.raises(ExportError, match=r"model\.json is missing"):
+        export_bundle(tmp_path / "run", tmp_path / "out", name="x", license_file=tmp_path / "LICENSE")
+    assert not (tmp_path / "out").exists()
+
+
+def test_exported_variant_records_its_agreement(exported):
+    recorded = exported.manifest.variants["onnx-fp32"].agreement
+    assert recorded == exported.agreement.to_dict()
+    assert recorded["pairs"] == 24
+    assert recorded["instances"] > 0

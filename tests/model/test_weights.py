@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from sam3i_edge.model.weights import write_safetensors
+
+
+def header(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), 8 + length, content
+
+
+def test_int8_stays_int8_and_comes_last(tmp_path):
+    tensors = {
+        "a": torch.randint(-128, 128, (3, 5), dtype=torch.int8),
+        "b": torch.randn(7),
+        "c": torch.randint(-128, 128, (1,), dtype=torch.int8),
+        "d": torch.randn(2, 3).half(),
+        "e": torch.tensor(1.5),
+        "f": torch.randint(-8, 8, (4, 4), dtype=torch.int8).T,  # not contiguous
+        "g": torch.zeros(0, dtype=torch.int8),
+    }
+    written = []
+    write_safetensors(tmp_path / "x.safetensors", tensors, written.append)
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert found[name].dtype == (torch.int8 if value.dtype == torch.int8 else torch.float32), name
+        assert torch.equal(found[name], value.to(found[name].dtype)), name
+    described, start, content = header(tmp_path / "x.safetensors")
+    for name, entry in described.items():
+        begin, _ = entry["data_offsets"]
+        assert entry["dtype"] == ("I8" if tensors[name].dtype == torch.int8 else "F32")
+        assert entry["dtype"] == "I8" or (start + begin) % 4 == 0, name
+    assert written == sorted(written)
+    assert written[-1] == len(content) - start
+
+
+def test_every_int8_value_survives(tmp_path):
+    values = torch.from_numpy(np.arange(-128, 128).astype(np.int8))
+    write_safetensors(tmp_path / "x.safetensors", {"all": values})
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["all"], values)
