@@ -27,7 +27,7 @@ from sam3i_edge.kernels.adapter_cross_attention import (
 from sam3i_edge.kernels.adapter_mlp import adapter_mlp, adapter_mlp_reference
 from sam3i_edge.kernels.box_attention import box_attention, box_attention_reference
 from sam3i_edge.kernels.int4_linear import GROUP, int4_linear, pack_int4
-from sam3i_edge.kernels.int8_linear import int8_linear, int8_linear_per_token
+from sam3i_edge.kernels.int8_linear import int8_linear
 from sam3i_edge.model.config import SAM3I_OFFICIAL
 from sam3i_edge.model.detector import Detector
 
@@ -285,9 +285,6 @@ def linear_contenders(
     kernels = {
         "int8_linear": lambda: int8_linear(
             x, integers, scale, bias, input_scale, "gelu", implementation="triton"
-        ),
-        "int8_linear_per_token": lambda: int8_linear_per_token(
-            x, integers, scale, bias, "gelu", implementation="triton"
         ),
         "int4_linear": lambda: F.gelu(int4_linear(x, packed, scales, bias, "triton")),
     }

@@ -7,7 +7,7 @@ import torch
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers torch.ops.quantized_decomposed)
 from torch.nn import functional as F
 
-from sam3i_edge.kernels.int8_linear import int8_linear, int8_linear_integers, int8_linear_per_token
+from sam3i_edge.kernels.int8_linear import int8_linear, int8_linear_integers
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Rows, inputs, outputs.
@@ -134,31 +134,6 @@ def test_without_bias():
     assert torch.equal(int8_linear(x, weight, weight_scale, None, scale, implementation="triton"), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("activation", [None, "gelu", "relu"])
-def test_per_token_matches_float64(dtype, activation, launches):
-    x, weight, weight_scale, bias, _ = random_layer((18, 150, 20), dtype)
-    x[3] = 0
-    x[4] *= 1e-3  # its scale is the least one
-    residual = torch.randn(18, 20).to(dtype)
-    scale = (x.float().abs().amax(1, keepdim=True) / 127).clamp(min=2.0**-14)
-    integers = (x.float() * (1 / scale)).round()
-    assert integers.abs().max() == 127
-    y = integers.double() @ weight.double().T * (scale.double() * weight_scale.double()) + bias.double()
-    expected = {"gelu": F.gelu, "relu": F.relu, None: lambda y: y}[activation](y) + residual.double()
-    for implementation in ("reference", "triton"):
-        out = int8_linear_per_token(x, weight, weight_scale, bias, activation, residual, implementation)
-        assert (out.double() - expected).abs().max() <= LARGEST_ERROR[dtype] * expected.abs().max()
-    assert dict(launches) == {"_row_scale_kernel": 1, "_int8_linear_kernel": 1}
-
-
-def test_static_scale_is_not_per_token():
-    layer = random_layer()
-    static = int8_linear(*layer, implementation="triton")
-    per_token = int8_linear_per_token(*layer[:4], implementation="triton")
-    assert (static - per_token).abs().max() > 1e-2
-
-
 def test_non_contiguous_among_nan():
     layer = random_layer((6, 40, 7))
     expected = int8_linear(*layer, residual=torch.ones(6, 7), implementation="reference")
@@ -193,8 +168,6 @@ def test_refuses_gradients(implementation):
     layer.x.requires_grad_()
     with pytest.raises(RuntimeError, match="int8_linear has no gradient"):
         int8_linear(*layer, implementation=implementation)
-    with pytest.raises(RuntimeError, match="int8_linear_per_token has no gradient"):
-        int8_linear_per_token(*layer[:4], implementation=implementation)
     with torch.no_grad():
         assert not int8_linear(*layer, implementation=implementation).requires_grad
 
