@@ -15,6 +15,7 @@ import typer
 
 import sam3i_edge
 from sam3i_edge.cli.benchmark import benchmark
+from sam3i_edge.cli.compare import compare
 from sam3i_edge.cli.convert import convert
 from sam3i_edge.cli.demo import demo
 from sam3i_edge.cli.doctor import doctor
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (segment, info, demo, doctor, convert, export, quantize, train, evaluate, scenes, benchmark):
+for _verb in (segment, info, demo, doctor, convert, export, quantize, train, evaluate, scenes, benchmark, compare):
     app.command()(_verb)
 
 # Newer versions of Typer carry their own copy of Click: this base has no import path that both have.

@@ -1,4 +1,4 @@
-"""`sam3i-edge benchmark`: what a model costs and gives on this machine, row by row; and two runs compared."""
+"""`sam3i-edge benchmark`: what a model costs and gives on this machine, row by row."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def benchmark(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")] = Path("benchmark"),
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Compare two runs instead of measuring."),
+        typer.Option(metavar="A.json B.json", hidden=True),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Measures every runtime and precision of a model that runs here: agreement, accuracy, speed, memory."""
     if compare is not None:
-        _compare(*compare, as_json)
-        return
+        a, b = compare
+        raise ValueError(f"comparing measures nothing, so it is a verb of its own: sam3i-edge compare {a} {b}")
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.data.annotations import IMAGES
     from sam3i_edge.devices.machine import usable_cores
@@ -142,30 +142,6 @@ def _print(results: Results, target_ms: float | None, max_mb: float | None) -> N
     for row in results.skipped:
         typer.echo(f"not run: {row.model} {row.device} {row.runtime} {row.precision}: {row.reason}")
     typer.echo(recommend(configurations(results.rows), target_ms, max_mb))
-
-
-def _compare(first: Path, second: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from sam3i_edge.measure import comparison
-    from sam3i_edge.measure.cells import COMPARED, compared_cells
-    from sam3i_edge.measure.schema import read_results
-
-    a, b = read_results(first), read_results(second)
-    rows = comparison.compare(a, b)
-    apart = comparison.differences(a, b)
-    worse = comparison.worse(rows)
-    if as_json:
-        found = [{**asdict(row), "speedup": row.speedup and row.speedup.model_dump()} for row in rows]
-        print_json({"rows": found, "differences": apart, "worse": worse})
-    else:
-        columns = [name if i in (0, 1, 8) else f"{name}*" for i, name in enumerate(COMPARED)]
-        print_table(f"A: {first}; B: {second}", columns, compared_cells(rows))
-        for line in apart:
-            typer.echo(f"A and B differ in {line}")
-        typer.echo("B is slower or less accurate" if worse else "B is not worse than A")
-    if worse:
-        raise typer.Exit(1)
 
 
 class _Shown:
