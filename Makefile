@@ -35,7 +35,7 @@ train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or go
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
-	$(BIN)/python -m pytest -o faulthandler_timeout=0 benchmarks
+	$(BIN)/python -m pytest benchmarks
 
 kernels-aot: $(VENV)/.dev ## compiles every GPU kernel, without a GPU, and checks that it fits the chips
 	$(BIN)/python scripts/kernels_aot.py

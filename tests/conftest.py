@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import faulthandler
+import functools
 import importlib.util
 import os
 import random
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models here are tiny, and tests run beside each other
 
+import filelock
 import hypothesis
 import numpy as np
 import pytest
@@ -18,10 +25,61 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU, in Triton's interpreter
 
-torch.set_num_threads(2)
 torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN too: what is left unwritten shows
 hypothesis.settings.register_profile("sam3i-edge", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sam3i-edge")
+
+
+SECONDS = 120  # a test's limit, fixtures included, on an idle machine that counts a million squares in 0.06 s
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.uncaptured = os.dup(2)
+
+
+@functools.cache
+def _slowness() -> float:
+    """How many times as long as there this machine takes to count, at least 1."""
+    start = time.process_time()
+    sum(number * number for number in range(2_000_000))
+    return max(1.0, (time.process_time() - start) / 0.12)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Gives each test its limit, after which pytest-timeout fails it alone; longer on busy cores.
+
+    A test that hangs outside Python never sees the signal: its worker ends, and another takes over.
+    """
+    if item.config.option.timeout is not None or item.get_closest_marker("timeout"):
+        return (yield)
+    limit = SECONDS * _slowness() * max(1.0, os.getloadavg()[0] / os.cpu_count())
+    item.add_marker(pytest.mark.timeout(limit, method="signal"))
+    if WORKER:
+        faulthandler.dump_traceback_later(2 * limit, exit=True, file=item.config.uncaptured)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: a folder that `make` filled for the first worker that asked."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if WORKER else root
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        place = root / name
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not place.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=root))
+                make(unfinished)
+                unfinished.rename(place)
+        return place
+
+    return folder
 
 
 @pytest.fixture(autouse=True)
