@@ -122,7 +122,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="of the timing; 0 times nothing")
     given = parser.parse_args()
     bundle = Bundle.open(find_bundle(given.bundle))
-    manifest, weights = bundle.manifest, bundle.root / "weights"
+    manifest, weights = bundle.manifest, bundle.weights()
+    if weights is None:
+        parser.error(f"{given.bundle} has no float weights to compare with")
     config = read_config(weights)
     calibration = inputs_of(bundle, model_pairs(given.pairs, config, seed=1))
     versions = f"openvino {openvino.__version__}, nncf {nncf.__version__}"

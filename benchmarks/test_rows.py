@@ -57,8 +57,8 @@ def test_sides(rows: Any) -> None:
     from sam3i_edge.measure.sides import sides_curves
 
     bundle = rows.plan.rows[0].bundle
-    weights = bundle.root / "weights"
-    if not weights.is_dir():
+    weights = bundle.weights()
+    if weights is None:
         pytest.skip(f"{bundle.manifest.name} has no float weights to export at other sides")
     found = sides_curves(bundle.manifest.name, weights, rows.threads, turns=_ROUNDS, tell=lambda _: None)
     rows.add(curves=(*rows.results.curves, *found))

@@ -76,8 +76,8 @@ def quantize_bundle(
         ValueError: a pattern of `keep_float` fits no layer.
     """
     tell = progress or (lambda _: None)
-    weights = bundle.root / "weights"
-    if not weights.is_dir():
+    weights = bundle.verify().weights()
+    if weights is None:
         raise ArtifactError(f"bundle {bundle.root} has no float weights to quantize: export it again")
     config = read_config(weights)
     variant = next(iter(bundle.manifest.variants.values()))
@@ -199,7 +199,10 @@ def write_quantized(
 
     Variants of an earlier quantized model of the same recipe are left out: their integers are others.
     """
-    config = read_config(bundle.root / "weights")
+    weights = bundle.verify().weights()
+    if weights is None:
+        raise ArtifactError(f"bundle {bundle.root} has no float weights to compare with: export it again")
+    config = read_config(weights)
     boxes = next(iter(bundle.manifest.variants.values())).boxes
     with new_bundle(out, overwrite=overwrite, base=bundle) as folder:
         _drop_variants(folder, f"quant/{spec.recipe}.safetensors", tell)

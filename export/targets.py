@@ -87,8 +87,8 @@ def add_variants(
             if name not in known:
                 raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
     tell = progress or (lambda _: None)
-    weights = bundle.root / "weights"
-    if not weights.is_dir():
+    weights = bundle.verify().weights()
+    if weights is None:
         raise ArtifactError(f"bundle {bundle.root} has no float weights to export: export it again")
     for precision in precisions:
         if precision not in FLOAT and not (bundle.root / _quantized(precision)).is_file():

@@ -29,7 +29,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     bundle = Bundle.open(find_bundle(given.bundle))
-    config, manifest = read_config(bundle.root / "weights"), bundle.manifest
+    weights = bundle.weights()
+    if weights is None:
+        parser.error(f"{given.bundle} has no float weights to compare with")
+    config, manifest = read_config(weights), bundle.manifest
     boxes = next(iter(manifest.variants.values())).boxes
     pairs = model_pairs(given.pairs, config, boxes, seed=given.seed)
 
@@ -39,7 +42,7 @@ def main() -> None:
             graphs, pairs, bundle.tokenizer(), manifest.preprocessing, manifest.thresholds.score, boxes
         )
 
-    floats = ask(bundle.root / "weights")
+    floats = ask(weights)
     for spec in given.specs:
         print(f"{spec}: {compare(floats, ask(spec))}", flush=True)
 

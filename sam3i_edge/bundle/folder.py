@@ -1,4 +1,4 @@
-"""The model on disk: a folder with `bundle.json`, checked before any of its graphs is opened.
+"""The model on disk: a folder with `bundle.json`, each file checked before it is opened.
 
 bundle.json       schema version, model, preprocessing, tokenizer, thresholds, licence, provenance;
 for every file its bytes and sha256; for every variant its graphs and figures
@@ -12,12 +12,13 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from sam3i_edge.bundle.data_files import data_files
 from sam3i_edge.bundle.hub import fetch, is_hub_id
 from sam3i_edge.bundle.manifest import (
     MANIFEST,
@@ -41,63 +42,99 @@ _ASSETS = Path(__file__).parents[1] / "assets"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle.
+    """A bundle, whose files are verified when they are asked for: presence, place, size and sha256, once.
 
     Attributes:
         root: its folder.
-        manifest: its description; every file that it lists was present and unchanged when opened.
+        manifest: its description.
     """
 
     root: Path
     manifest: Manifest
+    _checked: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Reads and verifies a bundle: schema, paths, presence, size and sha256 of every file.
-
-        Opens no graph. Hashing reads the whole bundle once.
+        """Reads a bundle's manifest, and none of the files that it lists.
 
         Raises:
-            ArtifactError: `path` is no bundle, was written by a newer version, or a file is missing,
-                changed, or lies outside the folder.
+            ArtifactError: `path` is no bundle, its manifest is damaged, or a newer version wrote it.
         """
         root = Path(path)
-        manifest = read_manifest(root)
-        for name, record in manifest.files.items():
-            _check_file(root, name, record)
-        return cls(root, manifest)
+        return cls(root, read_manifest(root))
+
+    def verify(self) -> Bundle:
+        """Verifies every file, which reads the whole bundle once, and that graphs name no others.
+
+        Returns:
+            This bundle.
+
+        Raises:
+            ArtifactError: a file is missing, changed or outside the folder, or a graph reads one that is not
+                listed.
+        """
+        self._check(self.manifest.files)
+        for name in self.manifest.variants:
+            self.graphs(name)
+        return self
 
     def file(self, name: str) -> Path:
         """Gives the path of a file that the manifest lists.
 
         Raises:
-            ArtifactError: it lists none of that name.
+            ArtifactError: it lists none of that name, or the file is missing or changed.
         """
         if name not in self.manifest.files:
             raise ArtifactError(f"bundle {self.root} has no file {name!r}")
+        self._check([name])
         return self.root / name
 
     def graphs(self, variant: str) -> dict[str, Path]:
-        """Gives graph name to file for one variant.
+        """Gives graph name to file for one variant, with all that these graphs read verified.
 
         Raises:
-            ArtifactError: the bundle has no such variant.
+            ArtifactError: the bundle has no such variant, a file is missing or changed, or a graph reads one
+                that the manifest does not list.
         """
         if variant not in self.manifest.variants:
             known = ", ".join(self.manifest.variants)
             raise ArtifactError(f"bundle {self.root} has no variant {variant!r}; it has {known}")
-        return {graph: self.root / name for graph, name in self.manifest.variants[variant].graphs.items()}
+        chosen, listed = self.manifest.variants[variant], self.manifest.files
+        for graph in chosen.graphs.values():
+            self._check(self._below(graph) or [graph])
+            self._check(data_files(self.root, chosen.runtime, graph, listed))
+        return {graph: self.root / name for graph, name in chosen.graphs.items()}
+
+    def weights(self) -> Path | None:
+        """Gives the folder of the float weights, verified, or None where the bundle has none.
+
+        Raises:
+            ArtifactError: a file is missing or changed.
+        """
+        names = self._below("weights")
+        self._check(names)
+        return self.root / "weights" if names else None
+
+    def _below(self, folder: str) -> list[str]:
+        return [name for name in self.manifest.files if name.startswith(f"{folder}/")]
+
+    def _check(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._checked:
+                _check_file(self.root, name, self.manifest.files[name])
+                self._checked.add(name)
 
     def tokenizer(self) -> Tokenizer:
         """Opens the tokenizer.
 
         Raises:
-            ArtifactError: the file is no tokenizer, or its ids do not fit.
+            ArtifactError: the file is missing, changed or no tokenizer, or its ids do not fit.
         """
         spec = self.manifest.tokenizer
+        file = self.file(spec.file)
         try:
             return Tokenizer.from_file(
-                self.root / spec.file,
+                file,
                 spec.context_length,
                 start_id=spec.start_id,
                 end_id=spec.end_id,
@@ -241,7 +278,7 @@ def new_bundle(
         yield folder
         if not folder.finished:
             raise RuntimeError("the bundle was not finished: call finish() before the block ends")
-        Bundle.open(partial)
+        Bundle.open(partial).verify()
         _move(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

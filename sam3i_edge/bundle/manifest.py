@@ -17,11 +17,15 @@ from sam3i_edge.pipeline.tokenizer import CONTEXT_LENGTH
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
+_NAME_BYTES = 255  # what file systems take as one name
 # What every variant has. Adapters may be missing, box prompts too.
 GRAPHS = ("image_encoder", f"text_encoder.{LEVELS[0]}", "detector")
 
 
-_Positive = Annotated[float, Field(gt=0)]
+# Bounds of what any model needs, far from what overflows NumPy or asks for gigabytes.
+_Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+_Deviation = Annotated[float, Field(ge=1e-6, le=1e3)]
+_TokenId = Annotated[int, Field(ge=0, lt=2**24)]
 
 
 class _Part(BaseModel):
@@ -38,18 +42,18 @@ class FileRecord(_Part):
 class Preprocessing(_Part):
     """How an image becomes `pixel_values`: square resize, / 255, then (x - mean) / std per channel."""
 
-    image_size: Annotated[int, Field(gt=0)]
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
+    image_size: Annotated[int, Field(gt=0, le=4096)]
+    mean: tuple[_Mean, _Mean, _Mean] = (0.5, 0.5, 0.5)
+    std: tuple[_Deviation, _Deviation, _Deviation] = (0.5, 0.5, 0.5)
 
 
 class TokenizerSpec(_Part):
     """The tokenizer's file and the ids that `Tokenizer` places itself."""
 
     file: str = "tokenizer.json"
-    context_length: Annotated[int, Field(ge=3)] = CONTEXT_LENGTH
-    start_id: int
-    end_id: int
+    context_length: Annotated[int, Field(ge=3, le=4096)] = CONTEXT_LENGTH
+    start_id: _TokenId
+    end_id: _TokenId
     pad_id: Literal[0] = 0
 
 
@@ -57,7 +61,7 @@ class Thresholds(_Part):
     """Defaults: least score of an instance (0 to 1), and least logit of a mask pixel."""
 
     score: Annotated[float, Field(ge=0, le=1)] = 0.5
-    mask_logit: float = 0.0
+    mask_logit: Annotated[float, Field(ge=-1e3, le=1e3)] = 0.0
 
 
 class License(_Part):
@@ -83,7 +87,7 @@ class Variant(_Part):
     runtime: str
     precision: str
     graphs: dict[str, str]
-    boxes: Annotated[int, Field(ge=0)] = 0
+    boxes: Annotated[int, Field(ge=0, le=1024)] = 0
     quant_spec: str | None = None
     agreement: dict[str, float] = {}
     versions: dict[str, str] = {}
@@ -143,6 +147,8 @@ def _check_relative(path: str) -> None:
         raise ValueError(
             f"the path {path!r} leaves the bundle or is not plain; want a path such as 'a/b.onnx'"
         )
+    if max(len(part.encode()) for part in pure.parts) > _NAME_BYTES:
+        raise ValueError(f"the path {path[:40]!r}... has a part of more than {_NAME_BYTES} bytes")
     if path == MANIFEST:
         raise ValueError(f"{MANIFEST} cannot list itself")
 

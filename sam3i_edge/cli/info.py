@@ -16,12 +16,16 @@ def info(
     model: Annotated[
         str, typer.Argument(help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")
     ] = "sam3i-nano",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every file with its size and sha256.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verifies a model and tells what it is, what it holds and what of it runs here."""
+    """Tells what a model is, what it holds and what of it runs here."""
     from sam3i_edge.bundle.folder import Bundle, find_bundle
 
-    facts = _facts(Bundle.open(find_bundle(model)))
+    bundle = Bundle.open(find_bundle(model))
+    facts = {**_facts(bundle.verify() if verify else bundle), "verified": verify}
     if as_json:
         print_json(facts)
     else:
@@ -81,7 +85,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 def _print(facts: dict[str, Any]) -> None:
     side = facts["preprocessing"]["image_size"]
     print_table(
-        f"{facts['name']}: verified, every file as it was written",
+        f"{facts['name']}: " + ("every file is as it was written" if facts["verified"] else "not verified"),
         ("", ""),
         [
             ("folder", facts["path"]),

@@ -131,8 +131,8 @@ def _from_bundle(
     from sam3i_edge.train.presets import fine_tuning, quantization_aware
 
     opened = Bundle.open(find_bundle(name))
-    weights = opened.root / "weights"
-    if not weights.is_dir():
+    weights = opened.weights()
+    if weights is None:
         raise ValueError(f"{name} holds no float weights to go on from: export it again")
     start, folder = str(weights.resolve()), str(data.resolve()) if data else ""
     if qat is not None and stages:

@@ -60,8 +60,8 @@ def curves(
             points = tuple(Point(x=x, p50=y, p90=y) for x, y in memory)
             found.append(Curve(title=f"{row.name}: memory over a stream", x="frames", y="MiB", points=points))
     for bundle in {row.bundle.root: row.bundle for row in planned}.values():
-        weights = bundle.root / "weights"
-        if weights.is_dir():
+        weights = bundle.weights()
+        if weights is not None:
             try:
                 found += sides_curves(bundle.manifest.name, weights, threads, turns=turns, tell=tell)
             except ModuleNotFoundError as missing:

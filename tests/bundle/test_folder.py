@@ -66,7 +66,7 @@ def test_manifest_has_the_documented_fields(tiny_bundle):
 def test_missing_file(broken, name):
     (broken / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
-        Bundle.open(broken)
+        Bundle.open(broken).verify()
 
 
 def test_every_flipped_byte_is_found(broken):
@@ -77,9 +77,49 @@ def test_every_flipped_byte_is_found(broken):
         for place in (0, len(good) // 2, len(good) - 1):
             path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
             with pytest.raises(ArtifactError, match=f"{name} was changed, its sha256 is"):
-                Bundle.open(broken)
+                Bundle.open(broken).verify()
         path.write_bytes(good)
-    Bundle.open(broken)
+    Bundle.open(broken).verify()
+
+
+def _damage(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def test_only_what_is_asked_for_is_read(broken):
+    """A damaged file stops whoever asks for it, and nobody else."""
+    opened = Bundle.open(broken)
+    _damage(broken / "onnx-fp32" / "text_encoder.simple.data")
+    assert opened.tokenizer().encode("star").ids.shape == (32,)
+    assert opened.weights() is None
+    with pytest.raises(ArtifactError, match=r"text_encoder\.simple\.data was changed"):
+        opened.graphs("onnx-fp32")
+    _damage(broken / "tokenizer.json")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json was changed"):
+        Bundle.open(broken).tokenizer()
+
+
+def test_a_file_is_hashed_once(broken, monkeypatch):
+    hashed, sha256 = [], bundles._sha256
+    monkeypatch.setattr(bundles, "_sha256", lambda path: hashed.append(path.name) or sha256(path))
+    opened = Bundle.open(broken)
+    assert not hashed
+    assert opened.graphs("onnx-fp32") == opened.graphs("onnx-fp32")
+    graphs = {path.name for path in (broken / "onnx-fp32").iterdir()}
+    assert sorted(hashed) == sorted(graphs)
+    opened.verify()
+    assert sorted(hashed) == sorted({*graphs, "LICENSE", "tokenizer.json"})
+
+
+def test_float_weights_are_verified(tiny_bundle, tmp_path):
+    with new_bundle(tmp_path / "made", base=tiny_bundle) as folder:
+        (folder.path / "weights").mkdir()
+        (folder.path / "weights" / "base.safetensors").write_bytes(b"1234")
+        folder.finish(variants={})
+    assert Bundle.open(tmp_path / "made").weights() == tmp_path / "made" / "weights"
+    _damage(tmp_path / "made" / "weights" / "base.safetensors")
+    with pytest.raises(ArtifactError, match=r"base\.safetensors was changed"):
+        Bundle.open(tmp_path / "made").weights()
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -87,7 +127,7 @@ def test_other_size(broken, change):
     path = broken / "LICENSE"
     path.write_bytes(path.read_bytes()[:change] if change < 0 else path.read_bytes() + b"x")
     with pytest.raises(ArtifactError, match=rf"LICENSE has {11 + change} bytes, want 11"):
-        Bundle.open(broken)
+        Bundle.open(broken).verify()
 
 
 def test_newer_schema_asks_to_upgrade_whatever_else_it_holds(broken):
@@ -122,19 +162,20 @@ def test_link_out_of_the_bundle(broken, tmp_path):
     shutil.move(broken / "LICENSE", outside)
     (broken / "LICENSE").symlink_to(outside)
     with pytest.raises(ArtifactError, match="LICENSE is a link that leaves the bundle"):
-        Bundle.open(broken)
+        Bundle.open(broken).verify()
 
 
 def test_linked_folder_out_of_the_bundle(broken, tmp_path):
     shutil.move(broken / "onnx-fp32", tmp_path / "elsewhere")
     (broken / "onnx-fp32").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="is a link that leaves the bundle"):
-        Bundle.open(broken)
+        Bundle.open(broken).verify()
 
 
 def test_a_link_to_a_whole_bundle_is_fine(tiny_bundle, tmp_path):
     (tmp_path / "link").symlink_to(tiny_bundle.root)
-    Bundle.open(tmp_path / "link")
+    opened = Bundle.open(tmp_path / "link").verify()
+    assert opened.file("LICENSE") == tmp_path / "link" / "LICENSE"
 
 
 def test_truncated_manifest(broken):
@@ -164,6 +205,15 @@ def test_other_json(broken, text):
         (lambda m: m["preprocessing"].update(std=[0.5, 0, 0.5]), "preprocessing.std.1"),
         (lambda m: m["thresholds"].update(score=1.5), "thresholds.score"),
         (lambda m: m["tokenizer"].update(pad_id=3), "tokenizer.pad_id"),
+        (lambda m: m["tokenizer"].update(start_id=2**32), "tokenizer.start_id"),
+        (lambda m: m["tokenizer"].update(end_id=-1), "tokenizer.end_id"),
+        (lambda m: m["tokenizer"].update(context_length=2**63), "tokenizer.context_length"),
+        (lambda m: m["preprocessing"].update(image_size=10**6), "preprocessing.image_size"),
+        (lambda m: m["preprocessing"].update(mean=[0.5, 1e300, 0.5]), "preprocessing.mean.1"),
+        (lambda m: m["preprocessing"].update(std=[1e-300, 0.5, 0.5]), "preprocessing.std.0"),
+        (lambda m: m["thresholds"].update(mask_logit=1e308), "thresholds.mask_logit"),
+        (lambda m: m["variants"]["onnx-fp32"].update(boxes=10**9), "variants.onnx-fp32.boxes"),
+        (lambda m: m["files"].update({"é" * 128: m["files"]["LICENSE"]}), "a part of more than 255 bytes"),
         (lambda m: m["files"]["LICENSE"].update(sha256="x"), "files.LICENSE.sha256"),
         (lambda m: m["files"]["LICENSE"].update(bytes=True), "files.LICENSE.bytes"),
         (
@@ -228,7 +278,7 @@ def test_a_new_bundle_appears_when_the_block_ends(tmp_path):
         manifest = _finish(folder)
         assert not (tmp_path / "deep" / "made").exists()
     assert isinstance(manifest, Manifest)
-    assert Bundle.open(tmp_path / "deep" / "made").manifest == manifest
+    assert Bundle.open(tmp_path / "deep" / "made").verify().manifest == manifest
     assert _names(tmp_path / "deep") == [
         "made",
         *(f"made/{n}" for n in ("LICENSE", "bundle.json", "g.onnx", "tokenizer.json")),
@@ -335,10 +385,10 @@ def test_a_variant_is_added_in_place(tmp_path, write_tiny_bundle):
     with new_bundle(old.root, overwrite=True, base=old) as folder:
         (folder.path / "onnx-int8").mkdir()
         for name in graphs:
-            (folder.path / "onnx-int8" / f"{name}.onnx").write_bytes(b"int8")
+            (folder.path / "onnx-int8" / f"{name}.onnx").write_bytes(b"")  # to protobuf, a graph of nothing
         added = {name: f"onnx-int8/{name}.onnx" for name in graphs}
         folder.finish(variants={"onnx-int8": Variant(runtime="onnxruntime", precision="int8", graphs=added)})
-    new = Bundle.open(old.root)
+    new = Bundle.open(old.root).verify()
     assert list(new.manifest.variants) == ["onnx-fp32", "onnx-int8"]
     assert {k: v for k, v in new.manifest.files.items() if "int8" not in k} == old.manifest.files
     assert new.manifest.model_copy(update={"files": {}, "variants": {}}) == old.manifest.model_copy(

@@ -110,8 +110,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, tiny_bundle, capsys, a
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: (root / "LICENSE").unlink(), "LICENSE is missing"),
-        (lambda root: (root / "LICENSE").write_bytes(b"apache-2.0\n"), "LICENSE was changed"),
+        (lambda root: (root / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (
+            lambda root: (root / "onnx-fp32" / "detector.onnx").write_bytes(
+                (root / "onnx-fp32" / "detector.onnx").read_bytes()[:-1] + b"?"
+            ),
+            "detector.onnx was changed",
+        ),
         (lambda root: (root / "bundle.json").write_text('{"schema_version": 9}'), "schema version 9"),
         (lambda root: (root / "bundle.json").write_text('{"schema'), "damaged or no manifest"),
         (
@@ -126,7 +131,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, tiny_bundle, capsys, a
 def test_damaged_bundle(folder, tiny_bundle, capsys, damage, message):
     copy = shutil.copytree(tiny_bundle.root, folder / "copy")
     damage(copy)
-    for arguments in (["segment", "star.png", "star", "-m", "copy"], ["info", "copy"]):
+    for arguments in (["segment", "star.png", "star", "-m", "copy"], ["info", "copy", "--verify"]):
         assert main(arguments) == 1
         shown = capsys.readouterr()
         assert shown.out == ""

@@ -151,7 +151,7 @@ def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):
     # Adapters of level simple alone, and nothing that the bundle holds is touched.
     assert changed == {"base": False, "simple": True, "complex": False}
     assert (out / "tokenizer.json").read_bytes() == (float_bundle.root / "tokenizer.json").read_bytes()
-    Bundle.open(float_bundle.root)
+    Bundle.open(float_bundle.root).verify()
 
 
 def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, capsys):

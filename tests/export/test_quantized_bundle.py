@@ -154,7 +154,7 @@ def test_a_second_quantized_model_replaces_the_first(quantized, rough, tmp_path)
     assert manifest.variants["onnx-int8"].agreement["pairs"] == agreement.pairs == 12
     assert any(line.startswith("onnx-int8 is replaced") for line in told)
     assert report == quantized.spec.notes
-    Bundle.open(tmp_path / "out")
+    Bundle.open(tmp_path / "out").verify()
 
 
 @pytest.fixture

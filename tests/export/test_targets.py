@@ -75,7 +75,7 @@ def test_a_variant_that_is_there_already_is_replaced(exported, tmp_path: Path) -
     manifest, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32"], pairs=18, overwrite=True)
     assert list(manifest.variants) == ["onnx-fp32", "eager-fp32"]
     assert manifest.variants["eager-fp32"].agreement["pairs"] == 18
-    Bundle.open(out)
+    Bundle.open(out).verify()
 
 
 def test_a_missing_framework_is_a_row_with_the_pip_line(exported, tmp_path: Path, monkeypatch) -> None:

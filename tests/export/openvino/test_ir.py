@@ -350,7 +350,7 @@ def test_a_bundle_whose_ir_was_edited_by_hand_is_refused(onnx, exported, tmp_pat
         folder.finish(variants={})
     graph = tmp_path / "bundle" / "openvino-fp32" / "detector.xml"
     text = graph.read_text()
-    Bundle.open(tmp_path / "bundle")
+    Bundle.open(tmp_path / "bundle").verify()
     for edited, message in (
         (text.replace("f32", "f16", 1), "was changed, its sha256"),
         (text + " ", "bytes"),
