@@ -41,7 +41,6 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("sam3i_edge.runtimes.ort", "onnxruntime"),
     "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
     "eager": ("sam3i_edge.runtimes.eager", "'sam3i-edge[train]'"),
-    "tensorrt": ("sam3i_edge.runtimes.trt", "tensorrt"),
     "coreml": ("sam3i_edge.runtimes.coreml", "coremltools"),
 }
 

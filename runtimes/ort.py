@@ -30,6 +30,7 @@ _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "jetson": ("TensorrtExecutionProvider", {"trt_context_memory_sharing_enable": "True"}),
 }
 _ENGINES = ("jetson",)  # devices that build engines
+_BROUGHT = b"EPContext"  # the operator that holds or names an engine, which TensorRT would deserialise
 
 # precision -> what TensorRT is told. Norms stay in float32; for the softmax the provider has no such option.
 _PRECISIONS: dict[str, dict[str, str]] = {
@@ -204,6 +205,11 @@ def _engine(
         raise RuntimeUnavailable(
             f"onnxruntime builds engines for {device} at {', '.join(_PRECISIONS)}, not at {precision!r}"
         )
+    if _BROUGHT in artifact.read_bytes():
+        raise ArtifactError(
+            f"{artifact} holds an engine that was built elsewhere ({_BROUGHT.decode()}), and engines are code: "
+            "export the bundle again, its engines are then built on this device"
+        )
     key = engine_cache.key_of(artifact, f"onnxruntime {onnxruntime.__version__}", precision)
     folder = engine_cache.find(key)
     if folder is not None:
@@ -224,7 +230,7 @@ def _engine(
         if not any(folder.glob("*.engine")):
             raise RuntimeUnavailable(
                 f"onnxruntime {onnxruntime.__version__} kept no engine of {artifact}: TensorRT took no "
-                "part of the graph. Ask for device='cpu', or for runtime='tensorrt'"
+                "part of the graph. Ask for device='cpu'"
             )
     if progress is not None:
         progress(f"built the engine of {artifact.stem}", 1.0)

@@ -72,27 +72,13 @@ class CompileSettings:
     cache: Path | None
 
 
-class Pending:
-    """A run that was started. Wait for each once, in any order."""
-
-    def __init__(self, runtime: OpenVinoRuntime, request: Any) -> None:
-        self._runtime, self._request = runtime, request
-
-    def wait(self) -> dict[str, NDArray[Any]]:
-        """Gives the outputs when they are there; see `Runtime.run`."""
-        request, self._request = self._request, None
-        if request is None:
-            raise ValueError("this run was waited for already: start another")
-        return self._runtime._finish(request)
-
-
 class OpenVinoRuntime:
     """One compiled graph. Not thread-safe by contract, see `Runtime`."""
 
     def __init__(self, compiled: Any, name: str, settings: CompileSettings) -> None:
         self._compiled, self._name = compiled, name
         self.settings = settings
-        self._idle: list[Any] = []
+        self._request: Any = None
         self._inputs = {
             port.get_any_name(): (np.dtype(port.get_element_type().to_dtype()), tuple(port.get_shape()))
             for port in compiled.inputs
@@ -101,52 +87,26 @@ class OpenVinoRuntime:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs the graph once; see `Runtime.run`."""
-        return self._start(inputs).wait()
-
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> Pending:
-        """Starts a run and returns at once, with any number of others under way.
-
-        Args:
-            inputs: as for `run`; copied, so their memory may be used again.
-
-        Raises:
-            ValueError, RuntimeUnavailable: as `run`.
-        """
-        return self._start({name: np.array(value) for name, value in inputs.items()})
-
-    def close(self) -> None:
-        """Frees the graph; a run that is under way may still be waited for."""
-        self._compiled = None
-        self._idle.clear()
-
-    def _start(self, inputs: Mapping[str, NDArray[Any]]) -> Pending:
         if self._compiled is None:
             raise RuntimeUnavailable(f"{self._name} was closed: open it again to run it")
         self._check(inputs)
         try:
-            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            if self._request is None:
+                self._request = self._compiled.create_infer_request()
             # Always shared: a copy would go to the memory that the run before was given, which is another's.
-            request.start_async(dict(inputs), share_inputs=True)
-        except _FAILURES as error:
-            raise self._failure(error) from error
-        return Pending(self, request)
-
-    def _finish(self, request: Any) -> dict[str, NDArray[Any]]:
-        try:
-            request.wait()
-            # `data` is a view, which the request's next run overwrites.
-            outputs = {
-                name: np.array(request.get_output_tensor(n).data) for n, name in enumerate(self._outputs)
+            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            # `data` is a view, which the next run overwrites.
+            return {
+                name: np.array(self._request.get_output_tensor(n).data)
+                for n, name in enumerate(self._outputs)
             }
         except _FAILURES as error:
-            raise self._failure(error) from error
-        if self._compiled is not None:
-            self._idle.append(request)
-        return outputs
+            gone = "" if self.settings.devices == ("CPU",) else "; ask 'sam3i-edge doctor' what still runs"
+            raise RuntimeUnavailable(f"{self._name} failed in openvino: {_one_line(error)}{gone}") from error
 
-    def _failure(self, error: Exception) -> RuntimeUnavailable:
-        gone = "" if self.settings.devices == ("CPU",) else "; ask 'sam3i-edge doctor' what still runs"
-        return RuntimeUnavailable(f"{self._name} failed in openvino: {_one_line(error)}{gone}")
+    def close(self) -> None:
+        """Frees the graph."""
+        self._request = self._compiled = None
 
     def _check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         if inputs.keys() != self._inputs.keys():

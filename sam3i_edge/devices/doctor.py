@@ -36,7 +36,6 @@ from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
 # runtime -> the distributions that may bring it, of which one is wanted.
 _DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
-    "tensorrt": ("tensorrt",),
     "openvino": ("openvino",),
     "coreml": ("coremltools",),
     "eager": ("torch",),
@@ -49,12 +48,11 @@ _ONE_OF = {
 _READ_ONNX = (
     "onnxruntime",
     "openvino",
-    "tensorrt",
 )  # the others prove themselves by their own tiny graph, without a figure
 _RUNS = 20
 _LIMIT_S = 300  # building a first TensorRT engine takes its time
 
-_MEASURE = "import json, sys; from sam3i_edge import doctor; print(json.dumps(doctor.measure(*sys.argv[1:])))"
+_MEASURE = "import json, sys; from sam3i_edge.devices import doctor; print(json.dumps(doctor.measure(*sys.argv[1:])))"
 
 
 def examine(root: Path = Path("/")) -> dict[str, Any]:
@@ -69,6 +67,7 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
     """
     installed = _installed()
     board = jetson.detect(root)
+    graphics = _nvidia()
     default = _default()
     rows = [
         _row(runtime, device, installed, root)
@@ -84,10 +83,10 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
             **dataclasses.asdict(machine.inspect(root)),
         },
         "jetson": None if board is None else dataclasses.asdict(board),
-        "nvidia": _nvidia(),
+        "nvidia": graphics,
         "runtimes": rows,
         "extras": _extras(installed),
-        "problems": _problems(installed, board),
+        "problems": _problems(installed, graphics["tensorrt"]),
         "cache": _cache(),
         "offline": _offline(os.environ),
     }
@@ -247,18 +246,13 @@ def _requirements() -> dict[str, set[str]]:
 
 
 def _install_line(distribution: str) -> str:
-    if distribution == "tensorrt":
-        return (
-            "JetPack brings it for the system's Python: make the environment with 'python3 -m venv "
-            "--system-site-packages'"
-        )
     for extra, names in sorted(_requirements().items(), key=lambda item: len(item[1])):
         if distribution in names:
             return f"pip install 'sam3i-edge[{extra}]'"
     return f"pip install {distribution}"
 
 
-def _problems(installed: Mapping[str, str], board: jetson.Jetson | None) -> list[str]:
+def _problems(installed: Mapping[str, str], tensorrt: str | None) -> list[str]:
     """Combinations that are known to go wrong, with what to do."""
     problems = []
     for package, pattern in _ONE_OF.items():
@@ -268,7 +262,7 @@ def _problems(installed: Mapping[str, str], board: jetson.Jetson | None) -> list
                 f"{' and '.join(names)} overwrite each other's package {package}: uninstall all of them, "
                 "then install one"
             )
-    version = installed.get("tensorrt", "")
+    version = tensorrt or ""
     if version.startswith("10.3."):
         problems.append(
             "TensorRT 10.3 (JetPack 6) computes some vision transformers wrongly in fp16 "
@@ -279,14 +273,6 @@ def _problems(installed: Mapping[str, str], board: jetson.Jetson | None) -> list
             "TensorRT 10.16 gives NaN for some graphs in fp16 (NVIDIA/TensorRT#4748): compare fp16 with "
             "precision='fp32' before trusting it"
         )
-    if board is not None and board.l4t is not None:
-        wanted = {"35": "3.8", "36": "3.10", "38": "3.12", "39": "3.12"}.get(board.l4t.split(".")[0])
-        here = ".".join(platform.python_version_tuple()[:2])
-        if wanted is not None and wanted != here and not version:
-            problems.append(
-                f"this JetPack's TensorRT is for Python {wanted}, and this is {here}: make the environment "
-                f"with python{wanted} -m venv --system-site-packages"
-            )
     return problems
 
 

@@ -82,7 +82,7 @@ DEVICES: dict[str, DeviceProfile] = {
             name="jetson",
             detected="a Tegra release file, or a Tegra in the device tree",
             missing=_jetson_missing,
-            runtimes=("onnxruntime", "tensorrt"),
+            runtimes=("onnxruntime",),
             precisions=("fp16", "fp32"),
             builds=("fp16", "fp32"),
         ),
@@ -125,9 +125,6 @@ DEVICES: dict[str, DeviceProfile] = {
         ),
     )
 }
-
-# runtime -> the runtime whose variants it reads, where the bundle holds none of its own.
-_READS = {"tensorrt": "onnxruntime"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,13 +266,12 @@ def _first_variant(
     row: DeviceProfile, bundle: Bundle, runtime: str, precisions: tuple[str, ...]
 ) -> tuple[str, str] | None:
     """The first precision that the bundle has for a runtime or that can be built, and its variant."""
-    read = _READS.get(runtime, runtime)
     held = {(v.runtime, v.precision): name for name, v in bundle.manifest.variants.items()}
     for precision in precisions:
         sources = (precision, "fp32") if precision in row.builds else (precision,)
         for source in sources:
-            if (read, source) in held:
-                return precision, held[read, source]
+            if (runtime, source) in held:
+                return precision, held[runtime, source]
     return None
 
 

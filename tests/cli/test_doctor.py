@@ -10,12 +10,7 @@ from sam3i_edge import runtimes
 from sam3i_edge.cli.app import main
 from sam3i_edge.devices import doctor, machine
 from sam3i_edge.devices import profiles as devices
-from sam3i_edge.devices.jetson import Jetson
 from sam3i_edge.errors import RuntimeUnavailable
-
-ORIN = Jetson(
-    model="NVIDIA Jetson Orin NX", l4t="36.4.3", jetpack="6.2", memory_bytes=16 * 2**30, power_mode="15W"
-)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +109,6 @@ def test_a_runtime_that_is_not_installed_is_a_row(tmp_path):
     assert (row["status"], row["version"]) == ("missing", None)
     assert row["detail"] == "pip install onnxruntime"
     assert doctor._install_line("torch").startswith("pip install 'sam3i-edge[")
-    assert "--system-site-packages" in doctor._install_line("tensorrt")
 
 
 def test_a_runtime_of_another_version_is_a_row(tmp_path, monkeypatch):
@@ -150,28 +144,20 @@ def test_extras_name_what_is_missing_and_the_line_that_adds_it():
 
 
 @pytest.mark.parametrize(
-    ("installed", "board", "words"),
+    ("installed", "tensorrt", "words"),
     [
         ({"onnxruntime": "1", "onnxruntime-gpu": "1"}, None, ["onnxruntime and onnxruntime-gpu overwrite"]),
         ({"opencv-python": "1", "opencv-python-headless": "1"}, None, ["package cv2"]),
         ({"onnxruntime": "1", "onnxruntime-extensions": "1", "opencv-python": "1"}, None, []),
-        ({"tensorrt": "10.3.0.26"}, ORIN, ["NVIDIA/TensorRT#4723"]),
-        ({"tensorrt": "10.16.1"}, None, ["NVIDIA/TensorRT#4748"]),
-        ({"tensorrt": "10.13.0"}, None, []),
+        ({}, "10.3.0", ["NVIDIA/TensorRT#4723"]),
+        ({}, "10.16.1", ["NVIDIA/TensorRT#4748"]),
+        ({}, "10.13.0", []),
     ],
 )
-def test_known_bad_combinations(installed, board, words):
-    problems = doctor._problems(installed, board)
+def test_known_bad_combinations(installed, tensorrt, words):
+    problems = doctor._problems(installed, tensorrt)
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
-
-
-def test_a_python_that_jetpacks_tensorrt_is_not_for(monkeypatch):
-    monkeypatch.setattr(doctor.platform, "python_version_tuple", lambda: ("3", "11", "7"))
-    (problem,) = doctor._problems({}, ORIN)
-    assert "for Python 3.10, and this is 3.11" in problem
-    monkeypatch.setattr(doctor.platform, "python_version_tuple", lambda: ("3", "10", "12"))
-    assert doctor._problems({}, ORIN) == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """NVIDIA's libraries through ctypes, with stand-ins: no GPU is needed."""
 
-import numpy as np
 import pytest
 
 from sam3i_edge.devices import nvidia
@@ -46,30 +45,3 @@ def test_a_driver_that_does_not_start(fakes, libraries):
 def test_versions_of_tensorrt(libraries, number, version):
     libraries(tensorrt=number)
     assert nvidia.tensorrt_version() == version
-
-
-def test_memory_goes_there_and_back_and_is_freed(fakes, libraries):
-    cudart = fakes.Cudart()
-    libraries(cudart=cudart)
-    memory = nvidia.Memory()
-    array = np.arange(12, dtype=np.float32).reshape(3, 4)
-    address = memory.allocate(array.nbytes)
-    memory.upload(address, array)
-    got = memory.download(address, (3, 4), np.dtype(np.float32))
-    memory.wait()
-    np.testing.assert_array_equal(got, array)
-    memory.close()
-    memory.close()
-    assert cudart.live == {}
-    assert memory.stream == 0
-
-
-def test_a_failed_call_says_what_cuda_says(fakes, libraries):
-    cudart = fakes.Cudart()
-    libraries(cudart=cudart)
-    memory = nvidia.Memory()
-    cudart.fail = "cudaMalloc"
-    with pytest.raises(
-        RuntimeUnavailable, match=r"cudaMalloc failed with status 46 \(all CUDA-capable devices are busy"
-    ):
-        memory.allocate(1 << 40)

@@ -214,13 +214,6 @@ def test_an_fp16_variant_is_built_as_it_is(machine, tiny_bundle, monkeypatch):
     assert choose(bundle, "jetson", "fp32", root=machine).variant == "onnxruntime-fp32"
 
 
-def test_tensorrt_reads_the_graphs_of_onnxruntime(machine, tiny_bundle, monkeypatch):
-    monkeypatch.setattr(runtimes, "probe", lambda runtime, device: None)
-    _write(machine / "etc/nv_tegra_release", "# R36 (release), REVISION: 4.3\n")
-    choice = choose(tiny_bundle, "jetson", runtime="tensorrt", root=machine)
-    assert (choice.runtime, choice.variant, choice.builds) == ("tensorrt", "onnx-fp32", True)
-
-
 def test_auto_passes_over_a_runtime_that_does_not_run_and_says_so(machine, tiny_bundle, monkeypatch):
     def no_onnxruntime(runtime, device):
         if runtime == "onnxruntime":

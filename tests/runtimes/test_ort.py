@@ -20,7 +20,9 @@ def test_runs_with_the_data_file_beside_it(runtime, text_encoder):
 
 def test_data_file_is_found_from_any_folder(text_encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    open_runtime("onnxruntime", text_encoder, "cpu").run({"input_ids": np.zeros((1, 32), np.int64)})
+    table = onnx.numpy_helper.to_array(onnx.load(text_encoder).graph.initializer[0])
+    got = open_runtime("onnxruntime", text_encoder, "cpu").run({"input_ids": np.zeros((1, 32), np.int64)})
+    np.testing.assert_array_equal(got["text_features"], table[np.zeros((1, 32), np.int64)])
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,18 @@ def test_probe_graph_is_a_valid_model():
     onnx.checker.check_model(onnx.load_from_string(ort._add_graph()), full_check=True)
 
 
-def test_probe_runs_the_graph():
+def test_probe_runs_the_graph(monkeypatch):
+    ran = []
+    real = ort._session
+
+    def session(*arguments):
+        ran.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(ort, "_session", session)
+    ort.probe.cache_clear()
     probe("onnxruntime", "cpu")
+    assert ran == [(ort._add_graph(), "cpu", 1)]
 
 
 def test_probe_reports_a_runtime_that_does_not_run(monkeypatch):

@@ -219,6 +219,19 @@ def test_a_graph_that_tensorrt_leaves_alone_is_refused(sessions, text_encoder):
         prepare("onnxruntime", text_encoder, "jetson", precision="fp16")
 
 
+def test_an_engine_that_a_bundle_brings_is_never_opened(sessions, tmp_path):
+    node = onnx.helper.make_node(
+        "EPContext", ["x"], ["y"], domain="com.microsoft", embed_mode=0, ep_cache_context="evil.engine"
+    )
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "brought", values[:1], values[1:])
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(ArtifactError, match=r"holds an engine that was built elsewhere .*export the bundle"):
+        open_runtime("onnxruntime", path, "jetson", precision="fp32")
+    assert sessions == [], "nothing was opened"
+
+
 @pytest.mark.parametrize("device", ["cuda", "jetson"])
 def test_a_provider_that_is_not_built_in_is_named(text_encoder, device):
     with pytest.raises(

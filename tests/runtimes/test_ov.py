@@ -103,27 +103,6 @@ def test_outputs_and_inputs_belong_to_the_caller(saved):
     np.testing.assert_array_equal(second, runtime.run({"x": np.ascontiguousarray(x.T)})["y"])
 
 
-def test_several_runs_under_way(saved):
-    runtime = ov.open(saved("fp32"), "cpu", 1)
-    inputs = [tiny_input() * (n + 1) for n in range(4)]
-    want = [runtime.run({"x": x})["y"] for x in inputs]
-    pending = []
-    buffer = np.empty_like(inputs[0])
-    for x in inputs:
-        buffer[:] = x  # a frame buffer that is used again
-        pending.append(runtime.start({"x": buffer}))
-    for n in (2, 0, 3, 1):
-        np.testing.assert_array_equal(pending[n].wait()["y"], want[n])
-    with pytest.raises(ValueError, match="was waited for already"):
-        pending[0].wait()
-    assert len(runtime._idle) == 4
-    last = runtime.start({"x": inputs[0]})
-    assert len(runtime._idle) == 3
-    runtime.close()
-    np.testing.assert_array_equal(last.wait()["y"], want[0])
-    assert runtime._idle == []
-
-
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -246,9 +225,13 @@ def test_a_device_that_disappears(fake_device, saved):
     assert "\n" not in str(raised.value)
 
 
-def test_probe_runs_the_graph():
+def test_probe_runs_the_graph(monkeypatch):
+    ran = []
+    real = ov.OpenVinoRuntime.run
+    monkeypatch.setattr(ov.OpenVinoRuntime, "run", lambda self, inputs: ran.append(1) or real(self, inputs))
     ov.probe.cache_clear()
     probe("openvino", "cpu")
+    assert ran == [1]
 
 
 def test_probe_reports_wrong_sums(monkeypatch):
