@@ -14,7 +14,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check train-nano bench kernels-aot clean distclean
+.PHONY: help demo test check docs train-nano bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,9 @@ check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away f
 	$(BIN)/mypy --strict -p sam3i_edge
 	$(BIN)/python scripts/check_wheel.py
 
+docs: $(VENV)/.dev ## builds the documentation as a site, without a request to another host
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
@@ -41,7 +44,7 @@ kernels-aot: $(VENV)/.dev ## compiles every GPU kernel, without a GPU, and check
 	$(BIN)/python scripts/kernels_aot.py
 
 clean: ## removes what building and testing leave; keeps the environment and runs/
-	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## removes the environment too

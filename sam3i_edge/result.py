@@ -223,12 +223,13 @@ class Result:
             keep &= self.areas >= area
         return self[keep]
 
-    def save(self, path: str | Path, image: ImageSource | None = None) -> Path:
+    def save(self, path: str | Path, image: ImageSource | None = None, *, dim: bool = True) -> Path:
         """Draws the result over its image and writes it: masks, boxes, scores, the instruction.
 
         Args:
             path: file ending in .png, .jpg or .jpeg. It appears when whole, and replaces what was there.
             image: the image, when the Result does not hold it (read from JSON).
+            dim: darken what no mask covers; False leaves its colours as they are and tints masks less.
 
         Returns:
             The path.
@@ -256,6 +257,7 @@ class Result:
             self.scores,
             title=self._asked,
             note=f"{self._found()} | {self.level} | presence {self.presence:.2f} | {self.model}",
+            dim=dim,
         )
         return overlay.write(picture, path)
 

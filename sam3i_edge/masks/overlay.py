@@ -1,7 +1,8 @@
 """A result as a picture that one can look at: masks, outlines, boxes, scores and the instruction.
 
-Everything that was not found is darkened, so that masks stand out for every eye; the colours are those of
-Okabe and Ito, which stay apart under the usual kinds of colour blindness. All sizes follow the picture's.
+What was not found is darkened where the caller does not say otherwise, so that masks stand out for every eye; the
+colours are those of Okabe and Ito, which stay apart under the usual kinds of colour blindness. All sizes follow the
+picture's.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def draw(
     *,
     title: str,
     note: str = "",
+    dim: bool = True,
 ) -> NDArray[np.uint8]:
     """Draws instances over an image, with a caption below.
 
@@ -82,6 +84,7 @@ def draw(
         scores: [N], 0..1, shown on the boxes.
         title: first line of the caption, as a rule the instruction; cut after three lines.
         note: last line of the caption, smaller.
+        dim: darken what no mask covers; False leaves its colours as they are and tints masks less.
 
     Returns:
         uint8 RGB, larger than the image: a caption is added below, images under 480 pixels are enlarged
@@ -100,9 +103,11 @@ def draw(
         picture = _uint8(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC))
     style = _Style.of(*picture.shape[:2])
     if len(scores):
-        _draw_masks(picture, masks, len(scores), style)
+        _draw_masks(picture, masks, len(scores), style, dim)
         _draw_boxes(picture, boxes * zoom, scores, style)
     else:
+        if dim:
+            _darken(picture, np.ones(picture.shape[:2], dtype=np.bool_))
         _draw_banner(picture, "nothing found", style)
     return _add_caption(picture, title, note, style)
 
@@ -145,12 +150,13 @@ def write(picture: NDArray[np.uint8], path: str | Path) -> Path:
 
 
 def _draw_masks(
-    picture: NDArray[np.uint8], masks: Iterable[NDArray[np.bool_]], count: int, style: _Style
+    picture: NDArray[np.uint8], masks: Iterable[NDArray[np.bool_]], count: int, style: _Style, dim: bool
 ) -> None:
-    """Darkens everything outside the masks, tints the masks and outlines them."""
+    """Tints the masks and outlines them; `dim` darkens everything outside."""
     height, width = picture.shape[:2]
     union = np.zeros((height, width), dtype=np.uint8)
     outlines = []
+    tint = 9 if dim else 4  # of 20; beside undimmed colours a mask's own shall be seen too
     number = 0
     for number, mask in enumerate(masks, start=1):
         color = PALETTE[(number - 1) % len(PALETTE)]
@@ -162,18 +168,22 @@ def _draw_masks(
         x, y, w, h = cv2.boundingRect(full)
         part = (slice(y, y + h), slice(x, x + w))
         inside = full[part] > 0
-        tinted = picture[part].astype(np.uint16) * 11 + np.array(color, dtype=np.uint16) * 9
+        tinted = picture[part].astype(np.uint16) * (20 - tint) + np.array(color, dtype=np.uint16) * tint
         picture[part][inside] = (tinted[inside] // 20).astype(np.uint8)
         union[part] |= full[part]
         # A thick outline would hide a small object.
         outlines.append((contours, color, max(1, min(style.line, min(w, h) // 12))))
     if number != count:
         raise ValueError(f"{count} scores, but {number} masks")
-    dark = union == 0
-    picture[dark] = (picture[dark].astype(np.uint16) * 11 // 20).astype(np.uint8)
+    if dim:
+        _darken(picture, union == 0)
     for contours, color, line in reversed(outlines):
         cv2.drawContours(picture, contours, -1, (0, 0, 0), line + 2, cv2.LINE_AA)
         cv2.drawContours(picture, contours, -1, color, line, cv2.LINE_AA)
+
+
+def _darken(picture: NDArray[np.uint8], where: NDArray[np.bool_]) -> None:
+    picture[where] = (picture[where].astype(np.uint16) * 11 // 20).astype(np.uint8)
 
 
 def _draw_boxes(
@@ -218,7 +228,6 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 def _draw_banner(picture: NDArray[np.uint8], text: str, style: _Style) -> None:
     height, width = picture.shape[:2]
-    picture[:] = (picture.astype(np.uint16) * 11 // 20).astype(np.uint8)
     scale = style.text * 1.6
     (w, h), base = cv2.getTextSize(text, _FONT, scale, style.weight)
     scale *= min(1.0, 0.9 * width / w, 0.8 * height / (h + base))

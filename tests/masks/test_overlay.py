@@ -42,6 +42,21 @@ def test_masks_are_tinted_outlined_and_the_rest_is_darkened():
     np.testing.assert_array_equal(picture[10, 10], [77, 77, 77])
 
 
+def test_undimmed_the_rest_keeps_its_colours_and_masks_are_tinted_less():
+    image, masks, boxes, scores = _scene(600, 900)
+    picture = draw(image, masks, boxes, scores, title="every square", dim=False)
+    np.testing.assert_array_equal(picture[10, 10], image[10, 10])
+    x0, y0, x1, y1 = boxes[0].astype(int)
+    inside = picture[(y0 + y1) // 2, (x0 + x1) // 2]
+    np.testing.assert_allclose(inside, (140 * 16 + np.array(PALETTE[0]) * 4) / 20, atol=2)
+
+
+def test_nothing_found_undimmed_keeps_the_picture():
+    image, *_ = _scene(600, 900)
+    picture = draw(image, [], np.zeros((0, 4), np.float32), np.zeros(0, np.float32), title="", dim=False)
+    np.testing.assert_array_equal(picture[10, 10], image[10, 10])
+
+
 def test_the_caption_changes_with_its_text():
     scene = _scene(480, 640)
     one = draw(*scene, title="every square", note="2 found")
