@@ -1,4 +1,4 @@
-"""MkDocs hook: pages that are made from what is there, and a check that no page asks another host for anything.
+"""MkDocs hook: pages made from what is there, and a check that no page asks another host for anything.
 
 `index.md` is README.md, `changelog.md` and `contributing.md` are the files of the root, `cli.md` is what the
 commands say of themselves, and `adr/index.md` lists the decisions.
@@ -21,7 +21,9 @@ from sam3i_edge.cli.app import app
 ROOT = Path(__file__).resolve().parent.parent
 # Root file -> its page. Links between them and into docs/ are rewritten to match.
 FROM_ROOT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-_FETCHED = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href|srcset)=["\']?(?:https?:)?//[^"\'>\s]+')
+_FETCHED = re.compile(
+    r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href|srcset)=["\']?(?:https?:)?//[^"\'>\s]+'
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,7 +45,12 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 
 def _from_root(name: str) -> str:
-    text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/adr)", "](adr/index.md)").replace("](docs/", "](")
+    text = (
+        (ROOT / name)
+        .read_text(encoding="utf-8")
+        .replace("](docs/adr)", "](adr/index.md)")
+        .replace("](docs/", "](")
+    )
     for other, page in FROM_ROOT.items():
         text = text.replace(f"]({other})", f"]({page})")
     return text
@@ -56,7 +63,12 @@ def _commands() -> str:
 
 
 def _decisions() -> str:
-    lines = ["# Decisions", "", "Choices that were hard, each on one page: context, options, decision, consequences.", ""]
+    lines = [
+        "# Decisions",
+        "",
+        "Choices that were hard, each on one page: context, options, decision, consequences.",
+        "",
+    ]
     for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")):
         title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         lines.append(f"- [{title}]({path.name})")

@@ -2,8 +2,8 @@
 
     python scripts/draw_readme.py docs/images/demo.png [--seed 171]
 
-Every answer is compared with what was drawn. A seed with a wrong one is refused, so that the picture shows what the
-words mean; how often answers are right is in docs/nano.md.
+Every answer is compared with what was drawn. A seed with a wrong one is refused, so that the picture shows
+what the words mean; how often answers are right is in docs/nano.md.
 """
 
 from __future__ import annotations

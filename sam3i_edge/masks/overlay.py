@@ -1,8 +1,8 @@
 """A result as a picture that one can look at: masks, outlines, boxes, scores and the instruction.
 
-What was not found is darkened where the caller does not say otherwise, so that masks stand out for every eye; the
-colours are those of Okabe and Ito, which stay apart under the usual kinds of colour blindness. All sizes follow the
-picture's.
+What was not found is darkened where the caller does not say otherwise, so that masks stand out for every
+eye; the colours are those of Okabe and Ito, which stay apart under the usual kinds of colour blindness. All
+sizes follow the picture's.
 """
 
 from __future__ import annotations
