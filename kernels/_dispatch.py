@@ -15,7 +15,7 @@ from sam3i_edge.kernels._triton import INTERPRETED, triton
 Implementation = Literal["auto", "triton", "reference"]
 
 FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
-LEAST_CAPABILITY = (8, 0)  # bfloat16 matrix instructions
+LEAST_CAPABILITY = 80  # bfloat16 matrix instructions
 
 # Kernel launches by the kernel's name, for tests: a test that compares the reference with itself shows here.
 LAUNCHES: Counter[str] = Counter()
@@ -35,7 +35,8 @@ def use_triton(
         operator: name for the error.
         tensors: name -> tensor, all that the kernel reads; the dtype of the first one decides.
         implementation: "auto" for the rule; "triton" runs it or raises, in Triton's interpreter too;
-            "reference" never runs it. Under `torch.export`, tracing and compilation auto is the reference.
+            "reference" never runs it. Under `torch.export` and tracing auto is the reference; under
+            `torch.compile` the kernel is one operator of the graph.
         dtypes: those that the kernel computes in.
         limits: why the kernel cannot run these sizes; empty when it can.
 
@@ -61,8 +62,8 @@ def _obstacle(
     tensors: Mapping[str, torch.Tensor], dtypes: Collection[torch.dtype], *, interpreter: bool
 ) -> str:
     """What keeps Triton from running on these tensors, in words; empty when nothing does."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return "a graph is being traced, and graphs hold aten operators only"
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return "a graph is being traced, and exported graphs hold aten operators only"
     # Fake, functional, distributed and quantized tensors have types of their own.
     if any(type(tensor) not in (torch.Tensor, torch.nn.Parameter) for tensor in tensors.values()):
         return "want plain tensors"
@@ -77,8 +78,8 @@ def _obstacle(
     if device.type == "cuda" and not INTERPRETED:
         if torch.version.cuda is None:
             return "want an NVIDIA device"
-        if torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
-            return f"want compute capability {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} or newer"
+        if capability(device) < LEAST_CAPABILITY:
+            return f"want compute capability {LEAST_CAPABILITY / 10} or newer"
     if next(iter(tensors.values())).dtype not in dtypes:
         return f"want dtype {', '.join(_name(dtype) for dtype in dtypes)}"
     return ""
@@ -140,10 +141,11 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         kernel[grid](*arguments, **options)
 
 
+@torch.compiler.assume_constant_result
 def capability(device: torch.device) -> int:
     """Compute capability as one number, 90 for 9.0; of the oldest supported chip in the interpreter."""
     if device.type != "cuda":
-        return 80
+        return LEAST_CAPABILITY
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
 

@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
@@ -68,7 +67,7 @@ def adapter_mlp(
     limits = dtype_limits(dtype) or adapter_limits(sizes["R"], gates)
     if use_triton("adapter_mlp", tensors, implementation, limits=limits):
         weights = [weight.to(dtype) for weight in (*first, *second)]
-        return AdapterMlp.apply(x, gates, *weights)
+        return adapter_mlp_op(x, gates, weights)
     return adapter_mlp_reference(x, first, second, gates)
 
 
@@ -368,40 +367,53 @@ def _constants(channels: int, width: int, dtype: torch.dtype, chip: int, *, back
     }
 
 
-def launch_forward(x: torch.Tensor, gates: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The forward launch; `weights` are contiguous, those of f_a and then those of f_b."""
+@torch.library.custom_op(
+    "sam3i_edge::adapter_mlp", mutates_args=(), schema="(Tensor x, Tensor gates, Tensor[] weights) -> Tensor"
+)
+def adapter_mlp_op(x: torch.Tensor, gates: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`adapter_mlp` by its kernels; `weights` are those of f_a and then those of f_b, all of one dtype."""
+    weights = [weight.contiguous() for weight in weights]
     batch, tokens, channels = x.shape
     width, dtype = weights[6].shape[0], weights[6].dtype
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     constants = _constants(channels, width, dtype, capability(x.device), backward=False)
     grid = (triton.cdiv(tokens, constants["BLOCK_N"]), batch)
-    launch(_adapter_mlp_kernel, grid, x, out, gates, *weights, *x.stride(), tokens, **constants)
+    launch(
+        _adapter_mlp_kernel, grid,
+        x, out, gates.contiguous(), *weights, *x.stride(), tokens, **constants,
+    )  # fmt: skip
     return out
 
 
-def launch_backward(
+@torch.library.custom_op(
+    "sam3i_edge::adapter_mlp_backward",
+    mutates_args=(),
+    schema="(Tensor x, Tensor grad, Tensor? extra, Tensor gates, Tensor[] weights, bool train) -> Tensor[]",
+)
+def adapter_mlp_backward_op(
     x: torch.Tensor,
     grad: torch.Tensor,
     extra: torch.Tensor | None,
     gates: torch.Tensor,
     weights: Sequence[torch.Tensor],
-    *,
     train: bool,
-) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+) -> list[torch.Tensor]:
     """The backward launch and the products after it.
 
     Args:
         x: [B, N, C], what the adapter was given.
-        grad: gradient of what it gave, contiguous.
-        extra: another gradient of `x`, contiguous, to be added; or None.
+        grad: gradient of what it gave.
+        extra: another gradient of `x`, to be added; or None.
         gates: as `adapter_mlp`.
-        weights: as `launch_forward`.
+        weights: as `adapter_mlp_op`.
         train: whether the weights' gradients are wanted.
 
     Returns:
-        The gradient of `x` and those of the weights, None where they are not wanted.
+        The gradient of `x`, and those of the weights where they are wanted.
     """
     batch, tokens, channels = x.shape
+    grad, gates, weights = grad.contiguous(), gates.contiguous(), [weight.contiguous() for weight in weights]
+    extra = None if extra is None else extra.contiguous()
     up1, up1_bias, down2 = weights[4:7]
     width, dtype = down2.shape[0], down2.dtype
     constants = _constants(channels, width, dtype, capability(x.device), backward=True)
@@ -417,7 +429,7 @@ def launch_backward(
         EXTRA=extra is not None, WIDE=width > _WIDE, **constants,
     )  # fmt: skip
     if not train:
-        return grad_x, [None] * 12
+        return [grad_x]
     h1, h2, z1, z2 = hiddens  # the last two are gradients
     sums, channel_sums = sums.sum(1), channel_sums.sum(1)
     x, grad = x.to(dtype), grad.to(dtype)
@@ -437,38 +449,43 @@ def launch_backward(
         torch.mm(grad.flatten(0, 1).t(), h2.flatten(0, 1)),
         (gate_b * channel_sums).sum(0),
     ]
-    return grad_x, [g.to(weight.dtype) for g, weight in zip(gradients, weights, strict=True)]
+    # In float32 the sums are views of each other, which what an operator gives must not be.
+    whole = {"copy": dtype == total, "memory_format": torch.contiguous_format}
+    return [grad_x, *(g.to(weight.dtype, **whole) for g, weight in zip(gradients, weights, strict=True))]
 
 
-class AdapterMlp(torch.autograd.Function):
-    """`adapter_mlp` by its kernels: apply(x, gates, *first, *second), all weights of one dtype."""
-
-    @staticmethod
-    def forward(ctx, x, gates, *weights):
-        """Gives [B, N, C]; keeps nothing but its arguments."""
-        weights = tuple(weight.contiguous() for weight in weights)
-        gates = gates.contiguous()
-        ctx.save_for_backward(x, gates, *weights)
-        return launch_forward(x, gates, weights)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        """Gradients of x and of the weights."""
-        x, gates, *weights = ctx.saved_tensors
-        train = any(ctx.needs_input_grad[2:])
-        grad_x, gradients = launch_backward(x, grad.contiguous(), None, gates, weights, train=train)
-        return grad_x, None, *gradients
+@adapter_mlp_op.register_fake
+def _(x, gates, weights):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-_POINTERS = {torch.float16: "*fp16:16", torch.bfloat16: "*bf16:16"}
+@adapter_mlp_backward_op.register_fake
+def _(x, grad, extra, gates, weights, train):
+    return [torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, *(weights if train else ()))]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, gates, weights = inputs
+    ctx.save_for_backward(x, gates, *weights)
+
+
+def _gradients(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    x, gates, *weights = ctx.saved_tensors
+    grads = adapter_mlp_backward_op(x, grad, None, gates, weights, any(ctx.needs_input_grad[2]))
+    return grads[0], None, grads[1:] or [None] * len(weights)
+
+
+adapter_mlp_op.register_autograd(_gradients, setup_context=_keep)
+
+
+POINTERS = {torch.float16: "*fp16:16", torch.bfloat16: "*bf16:16"}
 
 
 def aot_cases(capability: int) -> list[AotCase]:
     """The official size, 256 channels and a bottleneck of 64, in each dtype; and wider bottlenecks."""
     cases = []
     for dtype, width in (
-        *((dtype, 64) for dtype in _POINTERS),
+        *((dtype, 64) for dtype in POINTERS),
         (torch.float16, 128),
         (torch.float16, WIDEST_BOTTLENECK),
     ):
@@ -491,5 +508,5 @@ def aot_signature(kernel: Any, dtype: torch.dtype, constants: Mapping[str, Any])
         if name not in constants:
             single = name.startswith("gates") or name.endswith("sums") or name == "offsets"
             number = name.startswith("stride") or name == "N"
-            signature[name] = "i32:16" if number else "*fp32:16" if single else _POINTERS[dtype]
+            signature[name] = "i32:16" if number else "*fp32:16" if single else POINTERS[dtype]
     return signature

@@ -30,7 +30,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
@@ -83,7 +82,7 @@ def box_attention(
     elif sizes["B"] * sizes["H"] > _MOST_HEADS:
         limits = f"more than {_MOST_HEADS} heads of all samples together"
     if use_triton("box_attention", tensors, implementation, limits=limits):
-        return BoxAttention.apply(q, k, v, bias_y, bias_x)
+        return box_attention_op(q, k, v, bias_y, bias_x)[0]
     return box_attention_reference(q, k, v, bias_y, bias_x)
 
 
@@ -396,110 +395,141 @@ def _like_projection(x: torch.Tensor, dtype: torch.dtype, *parts: int) -> torch.
     return x.new_empty((*parts, batch, rows, heads, width), dtype=dtype)
 
 
-class BoxAttention(torch.autograd.Function):
-    """`box_attention` by the kernels."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        bias_y: torch.Tensor,
-        bias_x: torch.Tensor,
-    ) -> torch.Tensor:
-        """[B, H, 1 + Q, d]."""
-        q, k, v = _rows_in_memory(q), _rows_in_memory(k), _rows_in_memory(v)
-        batch, heads, tokens, head_dim = q.shape
-        grid_h, grid_w = bias_y.shape[-1], bias_x.shape[-1]
-        tile = _tiles(capability(q.device), q.dtype, head_dim).forward
-        constants = _constants(tile, head_dim, q.dtype)
-        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-        strips, blocks = -(-grid_w // tile.columns), -(-tokens // tile.queries)
-        wanted = min(strips, max(1, _ENOUGH_PROGRAMS // max(1, blocks * batch * heads)))
-        split_strips = -(-strips // wanted)
-        splits = -(-strips // split_strips)
-        out = _like_projection(q, q.dtype)
-        lse = q.new_empty((batch, heads, tokens), dtype=wide)
-        parts, parts_lse = out, lse
-        if splits > 1:
-            parts = _like_projection(q, wide, splits)
-            parts_lse = q.new_empty((splits, *lse.shape), dtype=wide)
+@torch.library.custom_op(
+    "sam3i_edge::box_attention",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor bias_y, Tensor bias_x) -> (Tensor, Tensor)",
+)
+def box_attention_op(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias_y: torch.Tensor, bias_x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`box_attention` by the kernels, [B, H, 1 + Q, d], and log2-sum-exp2 of the logits, [B, H, 1 + Q]."""
+    q, k, v = _rows_in_memory(q), _rows_in_memory(k), _rows_in_memory(v)
+    batch, heads, tokens, head_dim = q.shape
+    grid_h, grid_w = bias_y.shape[-1], bias_x.shape[-1]
+    tile = _tiles(capability(q.device), q.dtype, head_dim).forward
+    constants = _constants(tile, head_dim, q.dtype)
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    strips, blocks = -(-grid_w // tile.columns), -(-tokens // tile.queries)
+    wanted = min(strips, max(1, _ENOUGH_PROGRAMS // max(1, blocks * batch * heads)))
+    split_strips = -(-strips // wanted)
+    splits = -(-strips // split_strips)
+    out = _like_projection(q, q.dtype)
+    lse = q.new_empty((batch, heads, tokens), dtype=wide)
+    parts, parts_lse = out, lse
+    if splits > 1:
+        parts = _like_projection(q, wide, splits)
+        parts_lse = q.new_empty((splits, *lse.shape), dtype=wide)
+    launch(
+        _box_attention_kernel,
+        (blocks, batch * heads, splits),
+        *(q, k, v, bias_y, bias_x, parts, parts_lse),
+        *(x.stride() for x in (q, k, v, bias_y, bias_x)),
+        *(heads, tokens, grid_h, grid_w, split_strips),
+        **constants,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if splits > 1:
         launch(
-            _box_attention_kernel,
-            (blocks, batch * heads, splits),
-            *(q, k, v, bias_y, bias_x, parts, parts_lse),
-            *(x.stride() for x in (q, k, v, bias_y, bias_x)),
-            *(heads, tokens, grid_h, grid_w, split_strips),
-            **constants,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
+            _box_attention_merge_kernel,
+            (-(-tokens // _MERGE_ROWS), batch * heads),
+            *(parts, parts_lse, out, lse, heads, tokens, splits),
+            HEAD_DIM=head_dim,
+            BLOCK_D=constants["BLOCK_D"],
+            BLOCK_Q=_MERGE_ROWS,
+            ACCUMULATE=constants["ACCUMULATE"],
         )
-        if splits > 1:
+    return out.transpose(1, 2), lse
+
+
+@torch.library.custom_op(
+    "sam3i_edge::box_attention_backward",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor bias_y, Tensor bias_x, Tensor out, Tensor lse, "
+    "Tensor grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _backward_op(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias_y: torch.Tensor,
+    bias_x: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    grad: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of the five inputs; `out` and `lse` are what the forward gave."""
+    q, k, v = _rows_in_memory(q), _rows_in_memory(k), _rows_in_memory(v)
+    out = out.transpose(1, 2).contiguous()
+    grad = _rows_in_memory(grad)
+    batch, heads, tokens, head_dim = q.shape
+    grid_h, grid_w = bias_y.shape[-1], bias_x.shape[-1]
+    tiles = _tiles(capability(q.device), q.dtype, head_dim)
+    strides = [x.stride() for x in (q, k, v, bias_y, bias_x, grad)]
+    tile = tiles.grad_queries
+    strips = -(-grid_w // tile.columns)
+    grad_q, delta = _like_projection(q, q.dtype), torch.empty_like(lse)
+    grad_y, grad_x = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (bias_y, bias_x))
+    parts_q, parts_y = grad_q, grad_y
+    if strips > 1:
+        parts_q = _like_projection(q, lse.dtype, strips)
+        parts_y = grad_y.new_empty((strips, *grad_y.shape), dtype=lse.dtype)
+    launch(
+        _box_attention_grad_queries_kernel,
+        (-(-tokens // tile.queries), batch * heads, strips),
+        *(q, k, v, bias_y, bias_x, out, lse, grad, delta, parts_q, parts_y, grad_x),
+        *strides,
+        *(heads, tokens, grid_h, grid_w),
+        **_constants(tile, head_dim, q.dtype),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    if strips > 1:
+        for parts, total in ((parts_q, grad_q), (parts_y, grad_y)):
+            blocks = -(-total.numel() // _SUM_BLOCK)
             launch(
-                _box_attention_merge_kernel,
-                (-(-tokens // _MERGE_ROWS), batch * heads),
-                *(parts, parts_lse, out, lse, heads, tokens, splits),
-                HEAD_DIM=head_dim,
-                BLOCK_D=constants["BLOCK_D"],
-                BLOCK_Q=_MERGE_ROWS,
-                ACCUMULATE=constants["ACCUMULATE"],
+                _box_attention_sum_kernel,
+                (blocks,),
+                *(parts, total, total.numel(), strips),
+                BLOCK=_SUM_BLOCK,
             )
-        ctx.save_for_backward(q, k, v, bias_y, bias_x, out, lse)
-        return out.transpose(1, 2)
+    grad_k, grad_v = _like_projection(k, k.dtype), _like_projection(v, v.dtype)
+    tile = tiles.grad_keys
+    launch(
+        _box_attention_grad_keys_kernel,
+        (-(-grid_h // tile.rows) * -(-grid_w // tile.columns), batch * heads),
+        *(q, k, v, bias_y, bias_x, lse, delta, grad, grad_k, grad_v),
+        *strides,
+        *(heads, tokens, grid_h, grid_w),
+        **_constants(tile, head_dim, q.dtype),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return grad_q.transpose(1, 2), grad_k.transpose(1, 2), grad_v.transpose(1, 2), grad_y, grad_x
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of all five inputs."""
-        q, k, v, bias_y, bias_x, out, lse = ctx.saved_tensors
-        grad = _rows_in_memory(grad)
-        batch, heads, tokens, head_dim = q.shape
-        grid_h, grid_w = bias_y.shape[-1], bias_x.shape[-1]
-        tiles = _tiles(capability(q.device), q.dtype, head_dim)
-        strides = [x.stride() for x in (q, k, v, bias_y, bias_x, grad)]
-        tile = tiles.grad_queries
-        strips = -(-grid_w // tile.columns)
-        grad_q, delta = _like_projection(q, q.dtype), torch.empty_like(lse)
-        grad_y, grad_x = (
-            torch.empty_like(x, memory_format=torch.contiguous_format) for x in (bias_y, bias_x)
-        )
-        parts_q, parts_y = grad_q, grad_y
-        if strips > 1:
-            parts_q = _like_projection(q, lse.dtype, strips)
-            parts_y = grad_y.new_empty((strips, *grad_y.shape), dtype=lse.dtype)
-        launch(
-            _box_attention_grad_queries_kernel,
-            (-(-tokens // tile.queries), batch * heads, strips),
-            *(q, k, v, bias_y, bias_x, out, lse, grad, delta, parts_q, parts_y, grad_x),
-            *strides,
-            *(heads, tokens, grid_h, grid_w),
-            **_constants(tile, head_dim, q.dtype),
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-        if strips > 1:
-            for parts, total in ((parts_q, grad_q), (parts_y, grad_y)):
-                blocks = -(-total.numel() // _SUM_BLOCK)
-                launch(
-                    _box_attention_sum_kernel,
-                    (blocks,),
-                    *(parts, total, total.numel(), strips),
-                    BLOCK=_SUM_BLOCK,
-                )
-        grad_k, grad_v = _like_projection(k, k.dtype), _like_projection(v, v.dtype)
-        tile = tiles.grad_keys
-        launch(
-            _box_attention_grad_keys_kernel,
-            (-(-grid_h // tile.rows) * -(-grid_w // tile.columns), batch * heads),
-            *(q, k, v, bias_y, bias_x, lse, delta, grad, grad_k, grad_v),
-            *strides,
-            *(heads, tokens, grid_h, grid_w),
-            **_constants(tile, head_dim, q.dtype),
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-        return grad_q.transpose(1, 2), grad_k.transpose(1, 2), grad_v.transpose(1, 2), grad_y, grad_x
+
+@box_attention_op.register_fake
+def _(q, k, v, bias_y, bias_x):
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return _like_projection(q, q.dtype).transpose(1, 2), q.new_empty(q.shape[:3], dtype=wide)
+
+
+@_backward_op.register_fake
+def _(q, k, v, bias_y, bias_x, out, lse, grad):
+    projected = (_like_projection(x, x.dtype).transpose(1, 2) for x in (q, k, v))
+    return *projected, *(x.new_empty(x.shape) for x in (bias_y, bias_x))
+
+
+def _keep(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _gradients(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return _backward_op(*ctx.saved_tensors, grad)
+
+
+box_attention_op.register_autograd(_gradients, setup_context=_keep)
 
 
 _AOT_SIZES = (

@@ -60,7 +60,7 @@ def int8_linear(
     rows, other = _checked("int8_linear", x, weight, weight_scale, bias, residual, activation)
     _check_scale(input_scale)
     if use_triton("int8_linear", {"x": rows, "weight": weight}, implementation):
-        out = _launch(rows, weight, weight_scale, bias, input_scale, activation, other, x.dtype)
+        out = int8_linear_op(rows, weight, weight_scale, bias, input_scale, activation, other, x.dtype)
     else:
         out = int8_linear_reference(rows, weight, weight_scale, bias, input_scale, activation, other)
     return out.view(*x.shape[:-1], weight.shape[0])
@@ -78,7 +78,7 @@ def int8_linear_integers(
     rows, _ = _checked("int8_linear_integers", x, weight, weight_scale, bias, None, None)
     _check_scale(input_scale)
     if use_triton("int8_linear_integers", {"x": rows, "weight": weight}, implementation):
-        out = _launch(rows, weight, weight_scale, bias, input_scale, None, None, torch.int32)
+        out = int8_linear_op(rows, weight, weight_scale, bias, input_scale, None, None, torch.int32)
     else:
         out = _integers_reference(rows, weight, weight_scale, bias, input_scale)
     return out.view(*x.shape[:-1], weight.shape[0])
@@ -226,7 +226,13 @@ def _tile(chip: int, rows: int, dtype: torch.dtype) -> _Tile:
     return _Tile(64, 64, 64, 4, stages) if rows <= 512 else _Tile(128, 128, 64, 8, stages)
 
 
-def _launch(
+@torch.library.custom_op(
+    "sam3i_edge::int8_linear",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, float input_scale, str? activation, "
+    "Tensor? residual, ScalarType out_dtype) -> Tensor",
+)
+def int8_linear_op(
     x: torch.Tensor,
     weight: torch.Tensor,
     weight_scale: torch.Tensor,
@@ -260,6 +266,11 @@ def _launch(
         num_stages=tile.stages,
     )
     return out
+
+
+@int8_linear_op.register_fake
+def _(x, weight, weight_scale, bias, input_scale, activation, residual, out_dtype):
+    return x.new_empty((x.shape[0], weight.shape[0]), dtype=out_dtype)
 
 
 def aot_cases(capability: int) -> list[AotCase]:
