@@ -28,7 +28,6 @@ ABI_VERSION = 1
 LIBRARY_NAME = "libsam3i_edge" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 _OK, _INVALID_ARGUMENT, _NOT_FINITE, _CAPACITY, _OUT_OF_MEMORY = range(5)
-_MOST_PIXELS = 2**32 - 1
 _INSTALL = "install it with `pip install -e . --no-build-isolation` (needs a C++ compiler)"
 
 
@@ -240,5 +239,5 @@ def _check(logits: NDArray[np.float32], size: tuple[int, int]) -> None:
     if logits.ndim != 2 or 0 in logits.shape or logits.dtype != np.float32:
         raise ValueError(f"logits must be float32 [h, w], got {logits.dtype} {list(logits.shape)}")
     height, width = size
-    if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+    if height < 1 or width < 1 or height * width > rle.MOST_PIXELS:
         raise ValueError(f"the image size must be 1 x 1 to 2**32 - 1 pixels, got {height} x {width}")

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
 
+MOST_PIXELS = 2**32 - 1  # of a mask: what C's uint32 counts hold
+_GROUPS = 7  # of 5 bits: the difference of two counts of 32 bits
+
 
 class Rle(TypedDict):
     """A mask in COCO's compressed form: `size` is [height, width], `counts` a printable string."""
@@ -108,8 +111,8 @@ def decompress(text: str | bytes) -> Counts:
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    if int(place.max()) > 11:
-        raise ValueError("run-length string holds a count of more than 60 bits")
+    if int(place.max()) > _GROUPS - 1:
+        raise ValueError("run-length string holds a count of more than 32 bits")
     deltas = np.add.reduceat((codes & 31) << (5 * place), starts)
     negative = (codes[ends] & 16) != 0
     deltas -= np.where(negative, np.int64(1) << (5 * (place[ends] + 1)), 0)
@@ -167,12 +170,19 @@ def _parts(rle: Mapping[str, Any]) -> tuple[tuple[int, int], Counts]:
             raise ValueError(
                 f"counts must be a string or a list of whole numbers, got {runs.dtype} {runs.shape}"
             )
-        runs = runs.astype(np.int64)
     else:
         raise ValueError(f"counts must be a string or a list of whole numbers, got {type(counts).__name__}")
+    height, width = int(size[0]), int(size[1])
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"size {height} x {width} is {height * width} pixels, at most {MOST_PIXELS} are allowed")
     if runs.size and int(runs.min()) < 0:
         raise ValueError(f"run lengths must not be negative, got {int(runs.min())}")
-    height, width = int(size[0]), int(size[1])
+    # Each before the sum, which could wrap around to the right number.
+    if runs.size and int(runs.max()) > height * width:
+        raise ValueError(
+            f"a run of {int(runs.max())} pixels, size {height} x {width} has {height * width}"
+        )
+    runs = runs.astype(np.int64)
     if int(runs.sum()) != height * width:
         raise ValueError(
             f"counts cover {int(runs.sum())} pixels, size {height} x {width} has {height * width}"

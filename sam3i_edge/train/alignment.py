@@ -171,7 +171,7 @@ def concept_margin(a: Tensor, b: Tensor, anchor: Tensor, concept: Tensor) -> Ten
     """Keeps a sample nearer to its own concept than to any other, by a margin of 0.2.
 
     `relu(max_j cos(f, c_j) - cos(f, c_own) + 0.2)` with f the mean of both branches' raw features and j the
-    samples of other concepts; averaged over the samples that have such a j, 0 where none has. The mean is of
+    samples of other concepts; averaged over the samples, 0 where there is but one concept. f is the mean of
     features before they are normalised, so the longer one leads.
 
     Args:
@@ -184,11 +184,8 @@ def concept_margin(a: Tensor, b: Tensor, anchor: Tensor, concept: Tensor) -> Ten
         float32 [].
     """
     scores = F.normalize((a + b) / 2, dim=1) @ F.normalize(anchor, dim=1).T
-    other = concept[:, None] != concept
-    hardest = scores.masked_fill(~other, -torch.inf).amax(1)
-    counted = other.any(1)
-    lost = (hardest - scores.diagonal() + _MARGIN)[counted].relu()
-    return lost.sum() / counted.sum().clamp(min=1)
+    hardest = scores.masked_fill(concept[:, None] == concept, -torch.inf).amax(1)
+    return (hardest - scores.diagonal() + _MARGIN).relu().mean()
 
 
 def alignment_loss(

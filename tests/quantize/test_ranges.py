@@ -59,6 +59,16 @@ def test_the_searched_scale_is_never_worse_than_the_largest_magnitude(bits, low,
         assert float((found / plain).mean()) < (0.99 if bits == 8 else 0.9)
 
 
+@pytest.mark.parametrize(("bits", "low", "high"), [(8, -127, 127), (4, -8, 7)])
+def test_no_other_share_of_the_largest_magnitude_loses_less(bits, low, high):
+    rows = torch.randn(64, 32, generator=torch.Generator().manual_seed(bits))
+    found = error(rows, weight_scale(rows, None, bits), torch.ones(32), low, high)
+    largest = rows.abs().amax(1)
+    for ratio in torch.linspace(1, 0.35, 40).tolist():
+        other = error(rows, exact_scale(largest * ratio / high), torch.ones(32), low, high)
+        assert bool((found <= other + 1e-6).all())
+
+
 def test_importance_moves_the_scale_to_what_matters():
     """One large weight that no input reaches: the range is that of the others."""
     rows = torch.cat((torch.full((1, 1), 1.5), torch.linspace(-1, 1, 63)[None]), 1)

@@ -153,6 +153,16 @@ def test_a_margin_without_any_other_concept_is_zero_and_differentiable():
     assert torch.equal(a.grad, torch.zeros(3, 4))
 
 
+def test_the_margin_is_averaged_over_the_samples():
+    own, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    anchor = torch.stack([own, own, other])
+    concept = torch.tensor([0, 0, 1])
+    # Right by far, on the fence between both concepts, and wrong by a cosine of 1.
+    features = torch.stack([own, own + other, own])
+    wanted = (0 + 0.2 + 1.2) / 3
+    assert concept_margin(features, features, anchor, concept).item() == pytest.approx(wanted, rel=1e-6)
+
+
 def test_weights_below_zero_are_refused():
     with pytest.raises(ValueError, match="margin must be at least 0, got -1"):
         AlignmentWeights(margin=-1)

@@ -80,6 +80,16 @@ def test_focal_cost_is_that_of_sam3():
     )
 
 
+def test_both_weights_of_the_focal_cost_decide():
+    """A query far surer in its class, against one with the better box: .75 for the other class tips it."""
+    logits = torch.tensor([[[0.0, 3.0]]])
+    wanted = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+    boxes = torch.tensor([[[[0.5, 0.5, 0.2, 0.2], [1.0, 0.5, 0.2, 0.2]]]])
+    weights = MatchCost(focal=True, box_giou=0.0)
+    found = match(logits, boxes, wanted, torch.zeros(1, dtype=torch.int64), weights)
+    assert found.query.tolist() == [1]
+
+
 def test_nan_is_left_to_the_loss():
     logits, boxes, targets, pairs = problem(0, [2, 1])
     boxes[0, 0] = float("nan")

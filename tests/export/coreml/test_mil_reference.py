@@ -169,14 +169,19 @@ def test_weights_of_8_bits_are_decoded():
     np.testing.assert_array_equal(found, (INT8.astype(np.float32) - zeros[:, None]) * SCALES[:, None])
 
 
-def test_weights_of_4_bits_are_decoded():
+@pytest.mark.parametrize("offset", [None, np.array([[1, -2], [3, -8]], np.int8)], ids=["plain", "offset"])
+def test_weights_of_4_bits_are_decoded(offset):
     int4 = ct.converters.mil.mil.types.nptype_from_builtin(ct.converters.mil.mil.types.int4)
+    shifts = {} if offset is None else {"offset": offset.astype(int4)}
     op = _build(
-        "constexpr_blockwise_shift_scale", {"data": INT4.astype(int4), "scale": BLOCKS}, ct.target.iOS18
+        "constexpr_blockwise_shift_scale",
+        {"data": INT4.astype(int4), "scale": BLOCKS, **shifts},
+        ct.target.iOS18,
     )
     (found,) = _evaluate(op)
     np.testing.assert_array_equal(found, op.materialized_val_inference())
-    np.testing.assert_array_equal(found, INT4 * BLOCKS.repeat(32, 1))
+    shifted = INT4 - (0 if offset is None else offset.repeat(32, 1))
+    np.testing.assert_array_equal(found, shifted * BLOCKS.repeat(32, 1))
 
 
 def test_every_operator_has_a_test():
