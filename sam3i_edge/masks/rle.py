@@ -174,14 +174,14 @@ def _parts(rle: Mapping[str, Any]) -> tuple[tuple[int, int], Counts]:
         raise ValueError(f"counts must be a string or a list of whole numbers, got {type(counts).__name__}")
     height, width = int(size[0]), int(size[1])
     if height * width > MOST_PIXELS:
-        raise ValueError(f"size {height} x {width} is {height * width} pixels, at most {MOST_PIXELS} are allowed")
+        raise ValueError(
+            f"size {height} x {width} is {height * width} pixels, at most {MOST_PIXELS} are allowed"
+        )
     if runs.size and int(runs.min()) < 0:
         raise ValueError(f"run lengths must not be negative, got {int(runs.min())}")
     # Each before the sum, which could wrap around to the right number.
     if runs.size and int(runs.max()) > height * width:
-        raise ValueError(
-            f"a run of {int(runs.max())} pixels, size {height} x {width} has {height * width}"
-        )
+        raise ValueError(f"a run of {int(runs.max())} pixels, size {height} x {width} has {height * width}")
     runs = runs.astype(np.int64)
     if int(runs.sum()) != height * width:
         raise ValueError(

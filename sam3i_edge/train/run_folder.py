@@ -55,10 +55,13 @@ class RunFolder:
 
     Args:
         path: created when missing.
+
+    Attributes:
+        reached: stage and step of the state that was read or written last.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.reached = path, (0, 0)
         self._lock: IO[bytes] | None = None
 
     def begin(self, config: TrainConfig, *, resume: bool) -> TrainingState | None:
@@ -114,6 +117,7 @@ class RunFolder:
         values = {name: getattr(checkpoint, name) for name in TrainingState.__slots__}
         with whole_file(self.path / "last.pt") as temporary:
             torch.save({"format": _FORMAT, **values}, temporary)
+        self.reached = checkpoint.stage, checkpoint.step
 
     def load(self, *, mapped: bool = False) -> TrainingState:
         """Reads `last.pt`.
@@ -129,7 +133,7 @@ class RunFolder:
             values = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if values.pop("format") != _FORMAT:
                 raise KeyError("format")
-            return TrainingState(**values)
+            state = TrainingState(**values)
         except (
             OSError,
             RuntimeError,
@@ -142,6 +146,8 @@ class RunFolder:
             raise TrainingError(
                 f"{path} is damaged or of another version ({error}); choose another folder to start anew"
             ) from error
+        self.reached = state.stage, state.step
+        return state
 
     def log(self, row: Mapping[str, object]) -> None:
         """Appends a line to `metrics.jsonl`."""

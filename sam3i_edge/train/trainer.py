@@ -22,7 +22,7 @@ from sam3i_edge.model.weights import load_weights, read_config
 from sam3i_edge.train import stages
 from sam3i_edge.train.alignment import check_samples
 from sam3i_edge.train.distributed import Ranks, joined
-from sam3i_edge.train.interruption import stop_on_signal
+from sam3i_edge.train.interruption import PATIENCE, Overdue, stop_on_signal
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.run_config import StageConfig, TrainConfig
 from sam3i_edge.train.run_folder import RunFolder, TrainingState
@@ -66,9 +66,10 @@ def run_training(
     """Trains a model, or goes on where an earlier call with this folder stopped.
 
     A run that was killed goes on from its last checkpoint; on a CPU it then computes the same numbers as one
-    that never stopped. SIGTERM and SIGINT (once, in the main thread) end it at a checkpoint. Started by
-    `torchrun`, every rank takes batches of its own, gradients are averaged, and rank 0 validates and writes.
-    With `config.shard` every rank holds a part of the model, and all take part in validation and writing.
+    that never stopped. SIGTERM and SIGINT (once, in the main thread) end it at a checkpoint, or, where the
+    step takes longer than 4 s, at the one before. Started by `torchrun`, every rank takes batches of its own,
+    gradients are averaged, and rank 0 validates and writes. With `config.shard` every rank holds a part of
+    the model, and all take part in validation and writing.
 
     Args:
         config: the run.
@@ -96,7 +97,11 @@ def run_training(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        with torch.random.fork_rng(enabled=True), stop_on_signal() as stop, joined(where) as ranks:
+        with (
+            torch.random.fork_rng(enabled=True),
+            joined(where) as ranks,
+            stop_on_signal(patience=PATIENCE if ranks.size == 1 else None) as stop,
+        ):
             deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
             if config.shard and ranks.size == 1:
                 raise TrainingError(
@@ -112,7 +117,11 @@ def run_training(
                 checkpoint = folder.load(mapped=config.shard)
             run = _Run(config, folder, encode, where, ranks, progress or _ignore)
             run.start(checkpoint)
-            run.train(lambda: stop.is_set() or time.monotonic() >= deadline)
+            run.train(lambda: stop.noticed() or time.monotonic() >= deadline)
+    except Overdue:
+        number, step = folder.reached
+        stage = config.stages[min(number, len(config.stages) - 1)]
+        (progress or _ignore)(Progress(kind="paused", stage=stage.name, step=step, steps=stage.steps))
     finally:
         torch.set_num_threads(threads)
         folder.release()

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import signal
+import time
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -22,6 +26,7 @@ from sam3i_edge.data.dataset import (
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.palette import COLORS
 from sam3i_edge.data.shapes import SHAPES
+from sam3i_edge.errors import DataError, TrainingError
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 
 ALL = {"concept": 1.0, "simple": 1.0, "complex": 1.0}
@@ -83,6 +88,59 @@ def test_the_loader_gives_them_in_order(workers):
     assert [same(batch, scenes()[number]) for batch, number in zip(found, range(2, 5), strict=True)] == [
         True
     ] * 3
+
+
+def test_batches_need_no_shared_memory(monkeypatch):
+    """A container's /dev/shm has 64 MiB, and less: workers that could not write there waited for ever."""
+
+    def full(*_):
+        raise RuntimeError("unable to allocate shared memory")
+
+    for name in ("_share_fd_cpu_", "_share_filename_cpu_"):
+        monkeypatch.setattr(torch.UntypedStorage, name, full)
+    (batch,) = load_batches(scenes(), range(1), workers=1)
+    assert same(batch, scenes()[0])
+
+
+class Faulty(SceneBatches):
+    """Batch 1 is never made."""
+
+    def __init__(self, fault):
+        self.fault, self.made = fault, scenes()
+
+    def __getitem__(self, number):
+        return self.fault() if number == 1 else self.made[number]
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refused():
+    raise DataError("a.png is missing")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        (killed, TrainingError, "a process that makes batches has died: was it killed"),
+        (refused, DataError, r"\Aa\.png is missing\Z"),
+    ],
+)
+def test_what_ends_a_worker_ends_the_run_in_one_line(fault, error, message):
+    batches = load_batches(Faulty(fault), range(3), workers=1)
+    with pytest.raises(error, match=message):
+        list(batches)
+
+
+def test_a_worker_that_hangs_goes_with_the_run():
+    before = set(multiprocessing.active_children())
+    batches = load_batches(Faulty(lambda: time.sleep(600)), range(3), workers=1)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    batches.close()
+    worker.join(60)
+    assert not worker.is_alive()
 
 
 def test_targets_are_those_of_the_instruction():

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sam3i_edge.data.dataset import BatchShape, SceneBatches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights
+from sam3i_edge.train import trainer
 from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
@@ -193,6 +196,26 @@ def test_a_signal_pauses_at_a_checkpoint(whole, tmp_path, tiny_run, encode, numb
     run_training(tiny_run, tmp_path, encode, device="cpu")
     assert metrics(tmp_path) == metrics(whole[0])
     assert weights(tmp_path) == weights(whole[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_ends_a_step_that_does_not_end(tmp_path, tiny_run, encode, monkeypatch, workers):
+    """The last checkpoint is kept, and the run ends before it is killed."""
+
+    class Endless(SceneBatches):
+        def __getitem__(self, number):
+            if self.stream == 1 and number == 3:
+                time.sleep(600)
+            return super().__getitem__(number)
+
+    monkeypatch.setattr(trainer, "SceneBatches", Endless)
+    monkeypatch.setattr(trainer, "PATIENCE", 0.2)
+    config = replace(tiny_run, checkpoint_every=1, workers=workers)
+    watch = Watch(("step", "base", 2), threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start)
+    run_training(config, tmp_path, encode, device="cpu", progress=watch)
+    assert watch.told[-1] == ("paused", "base", 3)
+    checkpoint = RunFolder(tmp_path).load()
+    assert (checkpoint.stage, checkpoint.step) == (1, 3)
 
 
 def test_no_time_left_pauses_and_resuming_a_finished_run_does_nothing(whole, tmp_path, tiny_run, encode):
