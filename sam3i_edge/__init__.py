@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sam3i_edge.segmenter import Scene as Scene
     from sam3i_edge.segmenter import Segmenter as Segmenter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Result", "Scene", "Segmenter", "__version__", "errors"]
 
