@@ -35,7 +35,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (segment, info, demo, doctor, convert, export, quantize, train, evaluate, scenes, benchmark, compare):
+for _verb in (
+    segment,
+    info,
+    demo,
+    doctor,
+    convert,
+    export,
+    quantize,
+    train,
+    evaluate,
+    scenes,
+    benchmark,
+    compare,
+):
     app.command()(_verb)
 
 # Newer versions of Typer carry their own copy of Click: this base has no import path that both have.

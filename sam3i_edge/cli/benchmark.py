@@ -61,7 +61,7 @@ def benchmark(
     """Measures every runtime and precision of a model that runs here: agreement, accuracy, speed, memory."""
     if compare is not None:
         a, b = compare
-        raise ValueError(f"comparing measures nothing, so it is a verb of its own: sam3i-edge compare {a} {b}")
+        raise ValueError(f"comparing is a verb of its own: sam3i-edge compare {a} {b}")
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.data.annotations import IMAGES
     from sam3i_edge.devices.machine import usable_cores
