@@ -24,14 +24,14 @@ from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.devices import machine
 from sam3i_edge.masks import native
-from sam3i_edge.measure.curves import disks
 from sam3i_edge.measure.questions import questions
-from sam3i_edge.measure.sampling import in_turn
-from sam3i_edge.measure.sides import random_inputs
 from sam3i_edge.measure.statistics import speedup
 from sam3i_edge.measure.worker import hold_to
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.runtimes import open_runtime
+from studies.curves import disks
+from studies.sides import random_inputs
+from studies.turns import in_turn
 
 GRAPHS = ("image_encoder", "text_encoder.simple", "detector")
 HALF = (0.5, 0.5, 0.5)

@@ -1,7 +1,9 @@
 """`pytest benchmarks/`: times the SDK on the machine at hand and prints a table. No time is asserted.
 
-With `--save-results` the figures go to benchmarks/results/<machine>.json, with what they were measured on:
-figures in the documentation come from such a file.
+With `--out FOLDER` the rows go to results.json, report.html and pareto.png, as `sam3i-edge benchmark` writes
+them, and what the studies find to findings.json and curves.png. With `--save-results` the times of
+test_segment.py go to benchmarks/results/<machine>.json, with what they were measured on: figures in the
+documentation come from such files.
 """
 
 from __future__ import annotations
@@ -9,42 +11,41 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import pytest
 
 import sam3i_edge
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.annotations import IMAGES
+from sam3i_edge.devices import machine
 from sam3i_edge.errors import Sam3iError
 from sam3i_edge.evaluate.report import Timing
 from sam3i_edge.evaluate.tables import Table, timings
 from sam3i_edge.files import write_whole
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.measure import conditions, plot, runner
-from sam3i_edge.measure.cells import ROWS, peer_tables, row_cells
+from sam3i_edge.measure.cells import ROWS, row_cells
 from sam3i_edge.measure.page import html
 from sam3i_edge.measure.pareto import configurations, recommend
 from sam3i_edge.measure.plan import Plan, Planned, plan
 from sam3i_edge.measure.questions import read_data
-from sam3i_edge.measure.runner import BUDGETS, Bench, all_ok
+from sam3i_edge.measure.runner import BUDGETS, Bench
 from sam3i_edge.measure.schema import RESULTS, Results, Row
+from studies.findings import Findings
+from studies.layout import curve_table, draw_curves, peer_tables, roofline_tables
 
 # Fewer say little about the slowest tenth.
 LEAST_QUERIES_SAVED = 64
-_PACKAGES = ("onnxruntime", "numpy", "opencv-python", "tokenizers", "pillow", "pydantic", "typer")
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """What to measure with; recorded beside the figures."""
 
     model: str
@@ -58,10 +59,10 @@ class Settings:
 class Measurements:
     """Times of the steps measured so far, and what they ran on."""
 
-    settings: Settings
+    settings: Options
     steps: dict[str, Timing] = field(default_factory=dict)
     ran_on: dict[str, str | int | float] = field(default_factory=dict)
-    load_before: tuple[float, ...] = ()
+    load_before: Sequence[float] = ()
 
     def add(self, step: str, samples_ms: Sequence[float]) -> None:
         """Keeps the median and p90 of one step, named in words."""
@@ -91,7 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     option = config.getoption
-    settings = Settings(
+    settings = Options(
         option("--model"), option("--device"), option("--threads"), option("--queries"), option("--processes")
     )
     if min(settings.threads, settings.queries, settings.processes) < 1:
@@ -100,15 +101,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--save-results wants at least {LEAST_QUERIES_SAVED} queries, got --queries {settings.queries}"
         )
-    config.stash[_MEASUREMENTS] = Measurements(settings, load_before=_load())
+    config.stash[_MEASUREMENTS] = Measurements(settings, load_before=psutil.getloadavg())
 
 
 @dataclass
 class Rows:
-    """The rows measured so far; `plan` is what runs here."""
+    """The rows measured so far, and what the studies found; `plan` is what runs here."""
 
     plan: Plan
     results: Results
+    findings: Findings
     make_bench: Callable[[], Bench]
     threads: int
 
@@ -130,11 +132,17 @@ class Rows:
 
     def good(self) -> list[Planned]:
         """The configurations that agree with the float model at every level measured."""
-        return [planned for planned in self.plan.rows if all_ok(planned, self.results.rows)]
+        bad = {row.key[:4] for row in self.results.rows if row.status != "ok"}
+        measured = {row.key[:4] for row in self.results.rows} - bad
+        return [planned for planned in self.plan.rows if planned.key in measured]
 
     def add(self, **found: object) -> None:
         """Keeps further parts of the results."""
         self.results = self.results.model_copy(update=found)
+
+    def find(self, **found: object) -> None:
+        """Keeps further findings."""
+        self.findings = self.findings.model_copy(update=found)
 
 
 _ROWS = pytest.StashKey[Rows]()
@@ -175,16 +183,24 @@ def rows(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
     option = pytestconfig.getoption
     here, threads = _plan(pytestconfig), option("--threads")
     chosen = runner.settings(option("--budget"), threads, option("--data"))
-    budget, folder = BUDGETS[option("--budget")], option("--data")
+    folder = option("--data")
 
     def make() -> Bench:
         if folder is not None:
             data = runner.Data(read_data(folder), folder / IMAGES)
         else:
-            data = runner.drawn(budget, tmp_path_factory.mktemp("scenes") / "drawn")
-        return Bench(here, chosen, budget, data, lambda _: None)
+            data = runner.drawn(chosen.scenes, tmp_path_factory.mktemp("scenes") / "drawn")
+        return Bench(here, chosen, data, lambda _: None)
 
-    found = Rows(here, runner.blank(here, chosen), make, threads)
+    blank = runner.blank(here, chosen)
+    findings = Findings(
+        machine=blank.machine,
+        versions=blank.versions,
+        commit=blank.commit,
+        threads=threads,
+        started=blank.started,
+    )
+    found = Rows(here, blank, findings, make, threads)
     pytestconfig.stash[_ROWS] = found
     yield found
     if "bench" in vars(found):
@@ -197,7 +213,7 @@ def measurements(pytestconfig: pytest.Config) -> Measurements:
 
 
 @pytest.fixture(scope="session")
-def settings(measurements: Measurements) -> Settings:
+def settings(measurements: Measurements) -> Options:
     return measurements.settings
 
 
@@ -221,8 +237,7 @@ def pytest_terminal_summary(
     for key in ("machine", "versions", "ran_on", "settings"):
         part = ", ".join(f"{name} {value}" for name, value in found[key].items())
         terminalreporter.write_line(f"{key}: {part}")
-    commit = found["commit"]
-    terminalreporter.write_line(f"commit: {commit['id']}{' with changes' if commit['changed'] else ''}\n")
+    terminalreporter.write_line(f"commit: {found['measured']['commit']}\n")
     terminalreporter.write_line(timings(taken.steps).plain())
     if config.getoption("--save-results"):
         if exitstatus != 0 or terminalreporter.stats.get("deselected"):
@@ -240,35 +255,38 @@ def _show_rows(
         terminalreporter.section("rows")
         terminalreporter.write_line(Table("runtime x precision x level", ROWS, cells, words=2).plain())
         terminalreporter.write_line(recommend(configurations(results.rows)))
-    for task, header, cells in peer_tables(results.peers):
-        terminalreporter.write_line(Table(task, header, tuple(cells), words=1).plain())
+    findings = found.findings
+    tables = roofline_tables(findings.roofline) if findings.roofline is not None else []
+    tables += [curve_table(one) for one in findings.curves] + peer_tables(findings.peers)
+    for table in tables:
+        terminalreporter.write_line(f"\n{table.plain()}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         results.write(out / RESULTS)
         write_whole(out / "report.html", html(results))
         plotted = configurations(results.rows)
         if plotted:
-            plot.pareto(plotted, out, results.machine.processor or results.machine.architecture)
+            write_whole(out / "pareto.png", plot.drawn(plot.pareto(plotted), "png"))
+        if tables:
+            write_whole(out / "findings.json", findings.model_dump_json(indent=1) + "\n")
+        if findings.curves:
+            draw_curves(findings.curves, out / "curves.png")
         terminalreporter.write_line(f"written to {out}")
 
 
 def _described(taken: Measurements) -> dict[str, dict[str, object]]:
+    here = machine.inspect()
     return {
         "machine": {
-            "cpu": _cpu(),
-            "cores": os.cpu_count() or 0,
-            "system": platform.system(),
-            "architecture": platform.machine(),
+            "cpu": here.processor,
+            "cores": here.cores,
+            "system": here.system,
+            "architecture": here.architecture,
             "load_before": taken.load_before,
-            "load_after": _load(),
+            "load_after": psutil.getloadavg(),
         },
-        "versions": {
-            "sam3i-edge": sam3i_edge.__version__,
-            "python": platform.python_version(),
-            **_versions(),
-        },
-        "commit": _commit(),
-        "measured": {"utc": datetime.now(timezone.utc).isoformat(timespec="seconds")},
+        "versions": dict(conditions.versions()),
+        "measured": {"utc": conditions.now().utc, "commit": conditions.commit()},
         # Without the model as it was asked for: it may be a path of this machine. `ran_on` has its name.
         "settings": {k: v for k, v in asdict(taken.settings).items() if k != "model"},
         "ran_on": dict(taken.ran_on),
@@ -278,49 +296,9 @@ def _described(taken: Measurements) -> dict[str, dict[str, object]]:
 
 def _save(found: dict[str, dict[str, object]]) -> Path:
     """Writes one file a machine and thread count, whole."""
-    name = f"{_cpu()} {os.cpu_count()} cores {found['settings']['threads']} threads"
+    here = found["machine"]
+    name = f"{here['cpu']} {here['cores']} cores {found['settings']['threads']} threads"
     path = _HERE / "results" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(found, indent=1) + "\n")
     return path
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _commit() -> dict[str, object]:
-    """Which source was measured; "unknown" outside a repository."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=_HERE, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changed = git("status", "--porcelain")
-    return {"id": git("rev-parse", "HEAD") or "unknown", "changed": changed is None or bool(changed)}
-
-
-def _cpu() -> str:
-    """The processor's name, as the system tells it."""
-    known = Path("/proc/cpuinfo")
-    if known.is_file():
-        names = re.findall(r"^(?:model name|Model)\s*:\s*(.+)$", known.read_text(), re.MULTILINE)
-        if names:
-            return str(names[0]).strip()
-    return platform.processor() or platform.machine()
-
-
-def _load() -> tuple[float, ...]:
-    """Load averages of the last 1, 5 and 15 minutes: other work on the machine falsifies the figures."""
-    return tuple(round(value, 2) for value in os.getloadavg()) if hasattr(os, "getloadavg") else ()

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from sam3i_edge.measure.process import RowProcess
 from sam3i_edge.measure.questions import questions
 from sam3i_edge.measure.runner import started
@@ -40,35 +38,3 @@ def test_row(planned: Any, level: Any, rows: Any, benchmark: Any) -> None:
         process.start(questions(level)[0])
         process.call("load", questions(level))
         benchmark.pedantic(process.timed, (1,), rounds=_ROUNDS, warmup_rounds=4)
-
-
-def test_limits(rows: Any) -> None:
-    from sam3i_edge.measure.roofline import roofline
-
-    found = roofline(rows.good(), rows.results.rows, rows.threads)
-    rows.add(roofline=found)
-    for one in found.graphs:
-        assert one.operations > 0
-        assert one.possible_ms > 0
-
-
-def test_sides(rows: Any) -> None:
-    """The image encoder and the detector at other sides, where the bundle has float weights to export."""
-    from sam3i_edge.measure.sides import sides_curves
-
-    bundle = rows.plan.rows[0].bundle
-    weights = bundle.weights()
-    if weights is None:
-        pytest.skip(f"{bundle.manifest.name} has no float weights to export at other sides")
-    found = sides_curves(bundle.manifest.name, weights, rows.threads, turns=_ROUNDS, tell=lambda _: None)
-    rows.add(curves=(*rows.results.curves, *found))
-    for curve in found:
-        assert curve.points[-1].p50 > curve.points[0].p50
-
-
-def test_post_processing_by_instances(rows: Any) -> None:
-    from sam3i_edge.measure.curves import instances_curve
-
-    curve = instances_curve(3)
-    rows.add(curves=(*rows.results.curves, curve))
-    assert [point.x for point in curve.points][-1] == 200

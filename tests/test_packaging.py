@@ -45,8 +45,8 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "runtimes.eager",
     ),
     "qat": ("quantize._torchao", "quantize.qat"),
-    "export": ("export", "measure.limits", "measure.roofline"),
-    "bench": ("measure.plot",),
+    "export": ("export",),
+    "bench": ("measure.page", "measure.plot"),
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
 }

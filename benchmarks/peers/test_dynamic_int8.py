@@ -16,8 +16,9 @@ from sam3i_edge.bundle.folder import Bundle, new_bundle
 from sam3i_edge.measure.plan import Planned, variant_bytes
 from sam3i_edge.measure.process import RowProcess
 from sam3i_edge.measure.questions import gate_pairs, questions
-from sam3i_edge.measure.schema import END_TO_END, Peer
+from sam3i_edge.measure.schema import END_TO_END
 from sam3i_edge.measure.statistics import speedup
+from studies.findings import Peer
 
 LEVEL, PAIRS, BLOCKS = "simple", 60, 8
 PRECISION = "dynamic"
@@ -68,9 +69,9 @@ def test_dynamic_int8(kind: str, rows: Any, tmp_path: Path) -> None:
             for _ in range(BLOCKS):
                 peer_ms += peer.timed(8)[0][END_TO_END]
                 mine_ms += mine.timed(8)[0][END_TO_END]
-        rows.add(
+        rows.find(
             peers=(
-                *rows.results.peers,
+                *rows.findings.peers,
                 Peer(
                     task=f"segment, level {LEVEL}, end to end",
                     peer=f"quantize_dynamic {kind}, {theirs.size_bytes / 1e6:.1f} MB",

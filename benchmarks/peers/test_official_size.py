@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from sam3i_edge.measure.process import Child
-from sam3i_edge.measure.schema import Peer
 from sam3i_edge.measure.statistics import speedup
+from studies.findings import Peer
 
 _SESSION = Path(__file__).with_name("official_session.py")
 _ROUNDS = {"quick": 3, "full": 10}
@@ -155,5 +155,5 @@ def test_official_size(way: Way, side: int, folder: Path, ours: Any, rows: Any, 
                     ours_peak_bytes=peaks[own.label],
                 )
             )
-    rows.add(peers=(*rows.results.peers, *found))
+    rows.find(peers=(*rows.findings.peers, *found))
     assert all(one.peer_ms > 0 and one.ours_ms > 0 for one in found)

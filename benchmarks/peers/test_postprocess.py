@@ -16,11 +16,11 @@ from pycocotools import mask as coco
 from torch.nn import functional as F
 
 from sam3i_edge.masks import native, rle
-from sam3i_edge.measure.curves import disks
-from sam3i_edge.measure.sampling import in_turn
-from sam3i_edge.measure.schema import Peer
 from sam3i_edge.measure.statistics import speedup
 from sam3i_edge.pipeline.postprocess import select
+from studies.curves import disks
+from studies.findings import Peer
+from studies.turns import in_turn
 
 QUERIES, INSTANCES, PART = 200, 64, 20
 SIZES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
@@ -66,9 +66,9 @@ def test_post_processing(size: str, every: bool, queries: Any, rows: Any, settin
         lambda: dense(scores, logits, sides, every), lambda: ours(scores, boxes, logits, sides), 5
     )
     what = f"all {QUERIES}" if every else f"the {INSTANCES} kept"
-    rows.add(
+    rows.find(
         peers=(
-            *rows.results.peers,
+            *rows.findings.peers,
             Peer(
                 task=f"{INSTANCES} instances of {QUERIES} queries to run lengths at {size}",
                 peer=f"dense resize of {what} by torch, threshold, pycocotools",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,18 +36,12 @@ def benchmark(
         int | None, typer.Option(min=1, help="Only models that take pictures of so many px. [default: all]")
     ] = None,
     level: Annotated[str, typer.Option("--level", "-l", help=f"all, {', '.join(LEVELS)}.")] = "all",
-    budget: Annotated[
-        str, typer.Option(help="quick: minutes; full: 10 s and 400 pairs a row, with curves.")
-    ] = "quick",
+    budget: Annotated[str, typer.Option(help="quick: minutes; full: 10 s and 400 pairs a row.")] = "quick",
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with annotations.json and images/. [default: drawn scenes]"),
     ] = None,
     threads: Threads = None,
-    limits: Annotated[bool, typer.Option(help="Measure the machine's limits beside the graphs.")] = True,
-    curves: Annotated[
-        bool | None, typer.Option(help="Measure how cost grows. [default: with --budget full]")
-    ] = None,
     target_ms: Annotated[
         float | None, typer.Option(min=0, help="Recommend within so many ms (p90, end to end).")
     ] = None,
@@ -76,6 +71,12 @@ def benchmark(
     measured = None if data is None else runner.Data(read_data(data), data / IMAGES)
     bundles = [Bundle.open(find_bundle(name)) for name in model or ["sam3i-nano"]]
     rows = plan(bundles, device, precision, runtime, resolution)
+    lacking = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if lacking:
+        note(
+            f"no report.html and no pareto.png, since {' and '.join(lacking)} is not installed: pip install "
+            "'sam3i-edge[bench]', or read results.json"
+        )
     out.mkdir(parents=True, exist_ok=True)
     results = runner.blank(rows, chosen)
     results.write(out / RESULTS)
@@ -90,12 +91,12 @@ def benchmark(
             results,
             data=measured,
             levels=levels,
-            limits=limits,
-            growth=budget == "full" if curves is None else curves,
             tell=shown.tell,
             keep=keep,
         )
-    _write(results, out, target_ms, max_mb)
+    results.write(out / RESULTS)
+    if not lacking:
+        _report(results, out, target_ms, max_mb)
     if as_json:
         print_json(results.model_dump(mode="json"))
     else:
@@ -109,24 +110,21 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _write(results: Results, out: Path, target_ms: float | None, max_mb: float | None) -> None:
+def _report(results: Results, out: Path, target_ms: float | None, max_mb: float | None) -> None:
+    """Writes the page and the plot."""
     from sam3i_edge.files import write_whole
-    from sam3i_edge.measure import plot
-    from sam3i_edge.measure.page import html
+    from sam3i_edge.measure import page, plot
     from sam3i_edge.measure.pareto import configurations
-    from sam3i_edge.measure.schema import RESULTS
 
-    results.write(out / RESULTS)
-    write_whole(out / "report.html", html(results, target_ms, max_mb))
+    write_whole(out / "report.html", page.html(results, target_ms, max_mb))
     found = configurations(results.rows)
     if not found:
         note("no plot: no configuration agrees and was timed at every level")
         return
     title = f"{results.machine.processor or results.machine.architecture}, {results.settings.threads} threads"
-    try:
-        plot.pareto(found, out, title)
-    except ModuleNotFoundError as missing:
-        note(f"no pareto.png: {missing.name} is not installed; pip install 'sam3i-edge[bench]'")
+    figure = plot.pareto(found, title)
+    write_whole(out / "pareto.png", plot.drawn(figure, "png"))
+    write_whole(out / "pareto.svg", plot.drawn(figure, "svg"))
 
 
 def _print(results: Results, target_ms: float | None, max_mb: float | None) -> None:

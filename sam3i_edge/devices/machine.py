@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ class Machine:
         system: operating system and its release.
         architecture: "x86_64", "aarch64", ...
         processor: what the processor calls itself.
+        cores: those that this process may run on.
         features: instructions that matter for speed -> whether they are there. Empty where nothing tells.
         memory_bytes: memory of the machine.
         available_bytes: what of it could be taken now.
@@ -57,27 +57,31 @@ class Machine:
     system: str
     architecture: str
     processor: str | None
+    cores: int
     features: dict[str, bool]
-    memory_bytes: int | None
-    available_bytes: int | None
+    memory_bytes: int
+    available_bytes: int
 
 
 def inspect(root: Path = Path("/")) -> Machine:
     """Reads the machine.
 
     Args:
-        root: folder that stands for "/".
+        root: folder that stands for "/", where the processor is described.
     """
+    import psutil  # not needed to segment
+
     darwin = sys.platform == "darwin"
     processor, features = _apple_processor() if darwin else _linux_processor(_text(root / "proc/cpuinfo"))
-    memory = _text(root / "proc/meminfo")
+    memory = psutil.virtual_memory()
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         processor=processor or platform.processor() or None,
+        cores=usable_cores(),
         features=features,
-        memory_bytes=_number(_sysctl("hw.memsize")) if darwin else _kibibytes("MemTotal", memory),
-        available_bytes=None if darwin else _kibibytes("MemAvailable", memory),
+        memory_bytes=memory.total,
+        available_bytes=memory.available,
     )
 
 
@@ -112,15 +116,6 @@ def _sysctl(key: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() if asked.returncode == 0 else None
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
-
-
-def _kibibytes(name: str, meminfo: str) -> int | None:
-    found = re.search(rf"^{name}:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return None if found is None else 1024 * int(found[1])
 
 
 def _text(path: Path) -> str:

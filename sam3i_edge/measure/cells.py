@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sam3i_edge.measure.comparison import Compared
-from sam3i_edge.measure.schema import END_TO_END, Peer, Row
+from sam3i_edge.measure.schema import END_TO_END, Row
 
 ROWS = (
     "row", "status", "IoU mean", "IoU min", "gIoU", "P@0.5", "presence", "p50 ms", "p90 ms", "p99 ms",
@@ -70,42 +70,6 @@ def compared_cells(rows: Sequence[Compared]) -> list[tuple[str, ...]]:
             )
         )
     return found
-
-
-def peer_tables(
-    peers: Sequence[Peer],
-) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """One table a task: title, header, and a row a peer, with a column for each way of ours.
-
-    A cell of ours holds its ms in the turns with that peer, and how many times faster that is. How the
-    answers agree is the last column, or part of the title where it is the same for all.
-    """
-    found = []
-    for task in dict.fromkeys(one.task for one in peers):
-        some = [one for one in peers if one.task == task]
-        ours = list(dict.fromkeys(one.ours for one in some))
-        same = len({one.agreement for one in some}) == 1
-        rows: list[tuple[str, ...]] = []
-        for peer in dict.fromkeys(one.peer for one in some):
-            own = {one.ours: one for one in some if one.peer == peer}
-            first = next(iter(own.values()))
-            cells = [_against(own[name]) if name in own else "" for name in ours]
-            agreement = "; ".join(dict.fromkeys(one.agreement for one in own.values()))
-            last = () if same else (agreement,)
-            rows.append((peer, f"{first.peer_ms:,.1f}", _mib(first.peer_peak_bytes), *cells, *last))
-        title = f"{task} ({some[0].agreement})" if same else task
-        found.append((title, ("peer", "ms", "MiB", *ours, *(() if same else ("agreement",))), rows))
-    return found
-
-
-def _against(one: Peer) -> str:
-    ratio, memory = one.speedup, _mib(one.ours_peak_bytes)
-    words = f"{one.ours_ms:,.1f} ms, {ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
-    return words + (f", {memory} MiB" if memory else "")
-
-
-def _mib(size: int | None) -> str:
-    return "" if size is None else f"{size / 2**20:,.0f}"
 
 
 def _figure(value: float | None, digits: int) -> str:

@@ -1,56 +1,42 @@
-"""What a figure was measured on: machine, versions, commit, load, heat, clock and energy counters."""
+"""What a figure was measured on: versions, commit, load, heat and clock."""
 
 from __future__ import annotations
 
-import os
 import platform
-import re
 import subprocess
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import sam3i_edge
-from sam3i_edge.devices import machine
-from sam3i_edge.devices.machine import usable_cores
-from sam3i_edge.measure.schema import Conditions, MachineFacts
+import psutil
 
-_ROOT = Path("/")
+import sam3i_edge
+from sam3i_edge.measure.schema import Conditions
+
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _PACKAGES = (
     "numpy", "onnxruntime", "openvino", "torch", "coremltools", "opencv-python", "pillow", "tokenizers",
 )  # fmt: skip
 
 
-def now(root: Path = _ROOT) -> Conditions:
-    """Reads the state of the machine below `root`, which stands for "/"."""
-    zones = [_number(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
-    warm = [value / 1000 for value in zones if value is not None]
-    clocks = [_number(path) for path in root.glob("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")]
-    known = [value / 1000 for value in clocks if value is not None]
-    if not known:
-        listed = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
-        known = [float(value) for value in listed]
+def now() -> Conditions:
+    """Reads the state of the machine."""
+    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}  # Linux
     return Conditions(
         utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        celsius=max(warm, default=None),
-        megahertz=sum(known) / len(known) if known else None,
-        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        load=round(psutil.getloadavg()[0], 2),
+        celsius=max((one.current for some in sensors.values() for one in some), default=None),
+        megahertz=_megahertz(),
+        governor=_GOVERNOR.read_text(encoding="ascii").strip() if _GOVERNOR.is_file() else None,
     )
 
 
-def facts() -> MachineFacts:
-    """The machine that runs this process."""
-    here = machine.inspect()
-    return MachineFacts(
-        processor=here.processor,
-        architecture=here.architecture,
-        system=here.system,
-        cores=usable_cores(),
-        memory_bytes=here.memory_bytes,
-        features=tuple(name for name, there in here.features.items() if there),
-    )
+def _megahertz() -> float | None:
+    try:
+        clock = psutil.cpu_freq()
+    except (OSError, RuntimeError):  # virtual machines and some boards hide it
+        return None
+    return None if clock is None else float(clock.current)
 
 
 def versions() -> dict[str, str]:
@@ -74,40 +60,6 @@ def commit() -> str | None:
     return head + ("+" if changed else "")
 
 
-@dataclass(frozen=True, slots=True)
-class EnergyMeter:
-    """Counts the joules of the processor packages (RAPL), where they can be read.
-
-    Attributes:
-        counters: folders of the packages, each with `energy_uj` and `max_energy_range_uj`.
-    """
-
-    counters: tuple[Path, ...]
-
-    @classmethod
-    def here(cls, root: Path = _ROOT) -> EnergyMeter | None:
-        """The meter, or None where no package has a counter that this user may read."""
-        # intel-rapl:0 is a package, intel-rapl:0:0 a part of it. AMD's lie under the same name.
-        found = [p for p in sorted(root.glob("sys/class/powercap/intel-rapl:*")) if p.name.count(":") == 1]
-        kept = tuple(p for p in found if _number(p / "energy_uj") is not None)
-        return cls(kept) if kept and len(kept) == len(found) else None
-
-    def read(self) -> tuple[int, ...] | None:
-        """Microjoules by package, or None where one could not be read this time."""
-        values = [_number(path / "energy_uj") for path in self.counters]
-        return None if None in values else tuple(value for value in values if value is not None)
-
-    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float | None:
-        """Energy between two readings at most one turn of a counter apart."""
-        total = 0
-        for path, first, last in zip(self.counters, before, after, strict=True):
-            turn = _number(path / "max_energy_range_uj")
-            if last < first and turn is None:
-                return None
-            total += last - first + (turn if last < first and turn is not None else 0)
-        return total / 1e6
-
-
 def _git(folder: Path, *words: str) -> str | None:
     try:
         done = subprocess.run(
@@ -116,15 +68,3 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None

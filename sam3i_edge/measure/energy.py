@@ -4,10 +4,43 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-
-from sam3i_edge.measure.conditions import EnergyMeter
+from pathlib import Path
 
 _LIBRARY = "libnvidia-ml.so.1"  # comes with the driver
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEnergyMeter:
+    """Counts the joules of the processor packages (RAPL), where they can be read.
+
+    Attributes:
+        counters: folders of the packages, each with `energy_uj` and `max_energy_range_uj`.
+    """
+
+    counters: tuple[Path, ...]
+
+    @classmethod
+    def here(cls, root: Path = Path("/")) -> PackageEnergyMeter | None:
+        """The meter, or None where no package has a counter that this user may read."""
+        # intel-rapl:0 is a package, intel-rapl:0:0 a part of it. AMD's lie under the same name.
+        found = [p for p in sorted(root.glob("sys/class/powercap/intel-rapl:*")) if p.name.count(":") == 1]
+        kept = tuple(p for p in found if _number(p / "energy_uj") is not None)
+        return cls(kept) if kept and len(kept) == len(found) else None
+
+    def read(self) -> tuple[int, ...] | None:
+        """Microjoules by package, or None where one could not be read this time."""
+        values = [_number(path / "energy_uj") for path in self.counters]
+        return None if None in values else tuple(value for value in values if value is not None)
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float | None:
+        """Energy between two readings at most one turn of a counter apart."""
+        total = 0
+        for path, first, last in zip(self.counters, before, after, strict=True):
+            turn = _number(path / "max_energy_range_uj")
+            if last < first and turn is None:
+                return None
+            total += last - first + (turn if last < first and turn is not None else 0)
+        return total / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +81,7 @@ class GpuEnergyMeter:
         return (after[0] - before[0]) / 1e3
 
 
-def meter_of(device: str) -> EnergyMeter | GpuEnergyMeter | None:
+def meter_of(device: str) -> PackageEnergyMeter | GpuEnergyMeter | None:
     """The meter of what a device profile computes on, or None where there is none to read.
 
     "cuda" has the GPU's alone, without the processor that feeds it. "jetson" has none: its boards tell power,
@@ -56,4 +89,11 @@ def meter_of(device: str) -> EnergyMeter | GpuEnergyMeter | None:
     """
     if device == "cuda":
         return GpuEnergyMeter.here()
-    return None if device == "jetson" else EnergyMeter.here()
+    return None if device == "jetson" else PackageEnergyMeter.here()
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

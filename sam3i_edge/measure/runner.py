@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sam3i_edge.data.annotations import IMAGES, Record, write_scenes
+from sam3i_edge.devices import machine
 from sam3i_edge.errors import ParityError, RuntimeUnavailable, Sam3iError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.measure import conditions, statistics
-from sam3i_edge.measure.curves import curves
 from sam3i_edge.measure.plan import Plan, Planned
 from sam3i_edge.measure.process import RowProcess, cold_start
 from sam3i_edge.measure.questions import PICTURE, Question, at_level, gate_pairs, questions
@@ -30,25 +30,9 @@ _SCENE_SEED = 20_261_107
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much a row is given: queries and seconds of the clock, pairs, scenes, fresh processes.
-
-    `turns` and `frames` are of the curves: repetitions of a point and length of the stream.
-    """
-
-    queries: int
-    seconds: float
-    pairs: int
-    scenes: int
-    starts: int
-    turns: int
-    frames: int
-
-
 BUDGETS = {
-    "quick": Budget(queries=64, seconds=0, pairs=240, scenes=40, starts=2, turns=2, frames=200),
-    "full": Budget(queries=64, seconds=10, pairs=400, scenes=300, starts=5, turns=5, frames=10_000),
+    "quick": {"queries": 64, "seconds": 0, "pairs": 240, "starts": 2, "scenes": 40},
+    "full": {"queries": 64, "seconds": 10, "pairs": 400, "starts": 5, "scenes": 300},
 }
 
 
@@ -68,23 +52,15 @@ def settings(budget: str, threads: int, data: Path | None) -> Settings:
     """
     if budget not in BUDGETS:
         raise ValueError(f"unknown budget {budget!r}; choose from {', '.join(BUDGETS)}")
-    row = BUDGETS[budget]
-    return Settings(
-        budget="quick" if budget == "quick" else "full",
-        threads=threads,
-        queries=row.queries,
-        seconds=row.seconds,
-        pairs=row.pairs,
-        scenes=0 if data else row.scenes,
-        data=data.absolute().name if data else None,
-        picture=PICTURE,
-        interleaved=True,
+    name = data.absolute().name if data else None
+    return Settings.model_validate(
+        {"budget": budget, **BUDGETS[budget], "threads": threads, "data": name, "picture": PICTURE}
     )
 
 
-def drawn(budget: Budget, folder: Path) -> Data:
-    """Draws the scenes that a budget measures accuracy on, into a new folder."""
-    return Data(write_scenes(folder, budget.scenes, _SCENE_SEED), folder / IMAGES)
+def drawn(scenes: int, folder: Path) -> Data:
+    """Draws as many scenes to measure accuracy on into a new folder."""
+    return Data(write_scenes(folder, scenes, _SCENE_SEED), folder / IMAGES)
 
 
 def blank(plan: Plan, chosen: Settings) -> Results:
@@ -92,7 +68,7 @@ def blank(plan: Plan, chosen: Settings) -> Results:
     return Results(
         complete=False,
         started=conditions.now(),
-        machine=conditions.facts(),
+        machine=machine.inspect(),
         versions=conditions.versions(),
         commit=conditions.commit(),
         settings=chosen,
@@ -106,8 +82,6 @@ def run(
     *,
     data: Data | None = None,
     levels: Sequence[Level] = LEVELS,
-    limits: bool = True,
-    growth: bool = False,
     tell: Tell | None = None,
     keep: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -118,8 +92,6 @@ def run(
         results: from `blank`; its settings hold.
         data: what to measure accuracy on; None draws scenes.
         levels: which to measure.
-        limits: measure the machine's limits too, and set the graphs beside them.
-        growth: measure the curves too.
         tell: called with a word on each step.
         keep: called with the results after every row, to write them down.
 
@@ -131,14 +103,14 @@ def run(
         OSError: `keep` cannot write.
     """
     say = tell or (lambda _: None)
-    budget = BUDGETS[results.settings.budget]
+    scenes = results.settings.scenes
     current: Row | None = None
     try:
         with TemporaryDirectory(prefix="sam3i-edge-") as scratch:
             if data is None:
-                say(f"drawing {budget.scenes} scenes")
-                data = drawn(budget, Path(scratch) / "scenes")
-            with contextlib.closing(Bench(plan, results.settings, budget, data, say)) as bench:
+                say(f"drawing {scenes} scenes")
+                data = drawn(scenes, Path(scratch) / "scenes")
+            with contextlib.closing(Bench(plan, results.settings, data, say)) as bench:
                 for level in levels:
                     for planned in (row for row in plan.rows if level in row.levels):
                         current = started(planned, level)
@@ -147,28 +119,10 @@ def run(
                         current = None
                         if keep is not None:
                             keep(results)
-            good = [row for row in plan.rows if all_ok(row, results.rows)]
-            if limits:
-                from sam3i_edge.measure.roofline import roofline
-
-                say("limits of the machine")
-                found = roofline(good, results.rows, results.settings.threads)
-                results = results.model_copy(update={"roofline": found})
-            if growth:
-                grown = curves(
-                    good, results.settings.threads, turns=budget.turns, frames=budget.frames, tell=say
-                )
-                results = results.model_copy(update={"curves": grown})
     except KeyboardInterrupt:
         cut = () if current is None else (_ended(current, "interrupted", "interrupted by Ctrl-C"),)
         return results.model_copy(update={"rows": (*results.rows, *cut), "finished": conditions.now()})
     return results.model_copy(update={"complete": True, "finished": conditions.now()})
-
-
-def all_ok(planned: Planned, rows: Sequence[Row]) -> bool:
-    """Whether a configuration was measured and agrees with the float model at every level."""
-    own = [row for row in rows if row.key[:4] == planned.key]
-    return bool(own) and all(row.status == "ok" for row in own)
 
 
 def started(planned: Planned, level: Level) -> Row:
@@ -194,13 +148,11 @@ def _ended(row: Row, status: str, problem: str | None = None) -> Row:
 class Bench:
     """Measures rows one by one, beside the float row of the same bundle and level, which stays open."""
 
-    def __init__(self, plan: Plan, chosen: Settings, budget: Budget, data: Data, tell: Tell) -> None:
-        self._plan, self._threads, self._budget, self._data, self._tell = (
-            plan, chosen.threads, budget, data, tell,
-        )  # fmt: skip
+    def __init__(self, plan: Plan, chosen: Settings, data: Data, tell: Tell) -> None:
+        self._plan, self._settings, self._data, self._tell = plan, chosen, data, tell
         self._float: tuple[tuple[Path, Level], RowProcess] | None = None
         self._questions = cache(questions)
-        self._pairs = cache(lambda levels: gate_pairs(budget.pairs, levels))
+        self._pairs = cache(lambda levels: gate_pairs(chosen.pairs, levels))
         self._expected: dict[Path, list[Instances]] = {}
         self._agreed: dict[tuple[str, str, str, str], tuple[dict[str, float], str | None]] = {}
 
@@ -212,7 +164,7 @@ class Bench:
             process = self._reference(planned, level)
             reference = self._plan.references[planned.bundle.root]
             same = (planned.variant, planned.device) == (reference.variant, reference.device)
-            with RowProcess(planned, self._threads) as own:
+            with RowProcess(planned, self._settings.threads) as own:
                 own.start(self._questions(level)[0])
                 agreement, problem = self._agreement(planned, own, process)
                 row = row.model_copy(update={"agreement": agreement, "reference": same})
@@ -227,8 +179,8 @@ class Bench:
                 taken = measure(
                     own,
                     None if same else process,
-                    queries=self._budget.queries,
-                    seconds=self._budget.seconds,
+                    queries=self._settings.queries,
+                    seconds=self._settings.seconds,
                 )
                 return _ended(row.model_copy(update=_speed(taken)), "ok")
         except (Sam3iError, OSError) as error:
@@ -251,7 +203,7 @@ class Bench:
                     f"{planned.bundle.manifest.name} has no fp32 variant that runs here, so nothing says "
                     "what the right answers are: add one with 'sam3i-edge export'"
                 )
-            process = RowProcess(reference, self._threads)
+            process = RowProcess(reference, self._settings.threads)
             self._float = key, process
             try:
                 process.start(self._questions(level)[0])
@@ -288,7 +240,7 @@ class Bench:
 
     def _cold(self, planned: Planned, level: Level) -> dict[str, object]:
         question: Question = self._questions(level)[0]
-        taken = [cold_start(planned, self._threads, question) for _ in range(self._budget.starts)]
+        taken = [cold_start(planned, self._settings.threads, question) for _ in range(self._settings.starts)]
         return {
             "cold_start_ms": tuple(round(spent, 1) for spent, _ in taken),
             "peak_memory_bytes": max(peak for _, peak in taken),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,20 +60,6 @@ def measure(
         spent = sum(times[END_TO_END]) / 1e3
         if (len(times[END_TO_END]) >= queries and spent >= seconds) or spent >= most:
             return Samples(times, float_ms, joules, warm_up, stable)
-
-
-def in_turn(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[list[float], list[float]]:
-    """Milliseconds of two functions called in turn, `rounds` times after one that warms up."""
-    taken: tuple[list[float], list[float]] = [], []
-    for number in range(rounds + 1):
-        for times, call in zip(taken, (first, second), strict=True):
-            started = time.perf_counter()
-            call()
-            if number:
-                times.append(1e3 * (time.perf_counter() - started))
-    return taken
 
 
 def _warm_up(process: RowProcess) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""`results.json`, what a benchmark found, schema version 1. docs/benchmarks.md explains each field.
+"""`results.json`, what a benchmark found, schema version 2. docs/benchmarks.md explains each field.
 
 Figures that could not be measured are null, never zero and never estimated.
 """
@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sam3i_edge.bundle.manifest import first_problem
+from sam3i_edge.devices.machine import Machine
 from sam3i_edge.errors import DataError
 from sam3i_edge.files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = "results.json"
 
 # Steps of one query, in order. "end_to_end" is measured around them, "instruction" sums up the last three.
@@ -34,13 +35,12 @@ class Settings(_Part):
     Attributes:
         budget: "quick" or "full".
         threads: threads of the runtime; each process is held to as many cores.
-        queries: least number of timed queries of a row.
-        seconds: least time that they take.
+        queries: least number of timed queries of a row; seconds: least time that they take.
         pairs: (image, instruction) pairs of the agreement, all levels together.
-        scenes: drawn scenes of the accuracy; 0 where a data set was given.
+        starts: fresh processes of the cold start.
+        scenes: drawn scenes of the accuracy, where `data` is None.
         data: name of the data set's folder, or None for drawn scenes.
         picture: (H, W) of the timed pictures, pixels.
-        interleaved: queries of a row and of the float row alternated.
     """
 
     budget: Literal["quick", "full"]
@@ -48,10 +48,10 @@ class Settings(_Part):
     queries: int
     seconds: float
     pairs: int
+    starts: int
     scenes: int
     data: str | None
     picture: tuple[int, int]
-    interleaved: bool
 
 
 class Conditions(_Part):
@@ -70,17 +70,6 @@ class Conditions(_Part):
     celsius: float | None
     megahertz: float | None
     governor: str | None
-
-
-class MachineFacts(_Part):
-    """What ran: processor, cores that the process may use, memory, system, fast instructions."""
-
-    processor: str | None
-    architecture: str
-    system: str
-    cores: int
-    memory_bytes: int | None
-    features: tuple[str, ...]
 
 
 class Latency(_Part):
@@ -182,84 +171,6 @@ class Skipped(_Part):
     reason: str
 
 
-class Rate(_Part):
-    """A measured limit of the machine: `unit` is "Gop/s" (two operations a multiply-add) or "GB/s"."""
-
-    name: str
-    value: float
-    unit: Literal["Gop/s", "GB/s"]
-    how: str
-
-
-class GraphLimit(_Part):
-    """One graph beside what the machine could do.
-
-    Attributes:
-        variant, graph: which.
-        operations: two a multiply-add, of products with weights; attention: of products of activations.
-        integer: share of the former in integer kernels of the optimised graph.
-        bytes: weights, inputs and outputs, each moved once.
-        possible_ms: the greater of operations / rate and bytes / bandwidth.
-        achieved_ms: median of the graph's step, or None where no row timed it.
-    """
-
-    variant: str
-    graph: str
-    operations: int
-    attention: int
-    integer: Share
-    bytes: int
-    possible_ms: float
-    achieved_ms: float | None
-
-
-class Roofline(_Part):
-    """Measured limits, each graph beside them, and what was left out with the reason."""
-
-    rates: tuple[Rate, ...]
-    graphs: tuple[GraphLimit, ...]
-    left_out: tuple[str, ...] = ()
-
-
-class Point(_Part):
-    """One point of a curve: median and p90 in the curve's unit."""
-
-    x: float
-    p50: float
-    p90: float
-
-
-class Curve(_Part):
-    """How a cost grows."""
-
-    title: str
-    x: str
-    y: str
-    points: tuple[Point, ...]
-
-
-class Peer(_Part):
-    """Another way to do the same, timed in turn with ours.
-
-    Attributes:
-        task: what is done; peer, ours: the two ways, in words.
-        peer_ms, ours_ms: medians.
-        speedup: quotient of medians with its interval.
-        agreement: how the two answers compare, in words.
-        peer_peak_bytes, ours_peak_bytes: most memory of each one's process, or None where it has no own.
-    """
-
-    task: str
-    peer: str
-    ours: str
-    peer_ms: float
-    ours_ms: float
-    speedup: Ratio
-    agreement: str
-    peer_peak_bytes: int | None = None
-    ours_peak_bytes: int | None = None
-
-
 class Results(_Part):
     """The content of `results.json`.
 
@@ -268,19 +179,16 @@ class Results(_Part):
         commit: of the source, with "+" where it was changed; None outside a repository.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     complete: bool
     started: Conditions
     finished: Conditions | None = None
-    machine: MachineFacts
+    machine: Machine
     versions: dict[str, str]
     commit: str | None
     settings: Settings
     rows: tuple[Row, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    roofline: Roofline | None = None
-    curves: tuple[Curve, ...] = ()
-    peers: tuple[Peer, ...] = ()
 
     def write(self, path: Path) -> None:
         """Writes the file whole, or leaves what was there.

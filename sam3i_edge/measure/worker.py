@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
-import resource
 import sys
 import time
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sam3i_edge.errors import Sam3iError
+from sam3i_edge.export.isolated import peak_memory
 
 if TYPE_CHECKING:
     from sam3i_edge.agreement import Instances, Pair
@@ -59,7 +58,7 @@ class Session:
         return found
 
     def peak_memory(self) -> int:
-        """See `peak_memory` of this module."""
+        """Most memory that this process has held, bytes."""
         return peak_memory()
 
     def answers(self, pairs: Sequence[Pair]) -> list[Instances]:
@@ -119,39 +118,6 @@ class Session:
         if meter is None or before is None or after is None:
             return times, None
         return times, meter.joules(before, after)
-
-    def curve(self, image: Any, texts: Sequence[str], level: str) -> list[float]:
-        """Milliseconds until 1, 2, ... instructions on one picture were answered, which is encoded once."""
-        started = time.perf_counter()
-        scene = self._segmenter.encode(image)
-        spent = []
-        for text in texts:
-            result = scene.segment(text, level=level)  # type: ignore[arg-type]
-            _ = result.mask_rle
-            spent.append(1e3 * (time.perf_counter() - started))
-        return spent
-
-    def stream(self, frames: Sequence[Any], text: str, count: int) -> list[tuple[int, float]]:
-        """Resident MiB after each twentieth of a stream of `count` frames, which repeat `frames`."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        every, found = max(1, count // 20), []
-        with self._segmenter.stream(islice(cycle(frames), count), text) as stream:
-            for number, _ in enumerate(stream, start=1):
-                if number % every == 0:
-                    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-                    found.append((number, int(pages) * page / 2**20))
-        return found
-
-
-def peak_memory() -> int:
-    """Most memory that this process has held, bytes."""
-    try:
-        # Not ru_maxrss, which a child inherits from its parent.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
 
 
 def hold_to(cores: int) -> None:

@@ -186,14 +186,13 @@ CPU part\t: 0xd42
 def test_features_of_processors(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal:  8000000 kB\nMemAvailable:  1000 kB\n")
     (tmp_path / "proc/cpuinfo").write_text(CPUINFO_X86)
     found = machine.inspect(tmp_path)
     assert found.processor == "Intel(R) Xeon(R) Platinum 8480+"
     assert found.features["AVX-512 VNNI"]
     assert found.features["AMX INT8"]
     assert not found.features["AVX VNNI"]
-    assert (found.memory_bytes, found.available_bytes) == (8000000 * 1024, 1024000)
+    assert 0 < found.available_bytes < found.memory_bytes
     (tmp_path / "proc/cpuinfo").write_text(CPUINFO_ARM)
     found = machine.inspect(tmp_path)
     assert found.features == {
@@ -209,11 +208,12 @@ def test_features_of_processors(tmp_path, monkeypatch):
 def test_a_machine_that_tells_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     found = machine.inspect(tmp_path)
-    assert (found.features, found.memory_bytes) == ({}, None)
+    assert found.features == {}
+    assert found.cores == machine.usable_cores()
 
 
 def test_macos_is_asked_by_sysctl(tmp_path, monkeypatch):
-    answers = {"hw.memsize": "17179869184", "machdep.cpu.brand_string": "Apple M4"}
+    answers = {"machdep.cpu.brand_string": "Apple M4"}
     answers |= {
         "hw.optional.AdvSIMD": "1",
         "hw.optional.arm.FEAT_DotProd": "1",
@@ -222,5 +222,5 @@ def test_macos_is_asked_by_sysctl(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(machine, "_sysctl", answers.get)
     found = machine.inspect(tmp_path)
-    assert (found.processor, found.memory_bytes) == ("Apple M4", 2**34)
+    assert found.processor == "Apple M4"
     assert found.features == {"NEON": True, "NEON dotprod": True, "BF16": False}

@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.devices.machine import Machine
 from sam3i_edge.measure import runner
 from sam3i_edge.measure.schema import (
     END_TO_END,
@@ -20,21 +21,19 @@ from sam3i_edge.measure.schema import (
     STEPS,
     Accuracy,
     Conditions,
-    MachineFacts,
     Results,
     Row,
 )
 from sam3i_edge.measure.statistics import latency
 
-SMALL = runner.Budget(queries=8, seconds=0, pairs=6, scenes=2, starts=1, turns=1, frames=20)
+SMALL = {"queries": 8, "seconds": 0, "pairs": 6, "starts": 1, "scenes": 2}
 CALM = Conditions(utc="2026-01-01T00:00:00+00:00", load=0.1, celsius=None, megahertz=None, governor=None)
 
 
 @pytest.fixture
-def small_budget(monkeypatch: pytest.MonkeyPatch) -> runner.Budget:
+def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the quick budget a tiny one."""
     monkeypatch.setitem(runner.BUDGETS, "quick", SMALL)
-    return SMALL
 
 
 @pytest.fixture
@@ -70,9 +69,9 @@ def make_results() -> Callable[..., Results]:
     def make(*rows: Row, **changes: Any) -> Results:
         fields: dict[str, Any] = {
             "complete": True, "started": CALM, "finished": CALM, "rows": rows, "commit": "abc",
-            "machine": MachineFacts(
+            "machine": Machine(
                 processor="a <chip>", architecture="x86_64", system="Linux 6", cores=2,
-                memory_bytes=8 << 30, features=("AVX2",),
+                memory_bytes=8 << 30, available_bytes=4 << 30, features={"AVX2": True, "AVX-512": False},
             ),
             "versions": {"python": "3.11.7", "sam3i-edge": "0.1.0"},
             "settings": runner.settings("quick", 2, None),

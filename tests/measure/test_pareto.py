@@ -1,11 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-from sam3i_edge.measure import plot
 from sam3i_edge.measure.pareto import configurations, front, recommend
 
 
@@ -50,10 +49,18 @@ def test_the_recommendation_keeps_the_limits(make_row: Any) -> None:
     assert recommend([]).startswith("Nothing can be recommended")
 
 
-def test_the_plot_is_written_as_png_and_svg(make_row: Any, tmp_path: Any) -> None:
-    pytest.importorskip("matplotlib")
-    found = configurations([make_row("fp32", 0.8, 20), make_row("int8", 0.79, 10)])
-    png, drawn = plot.pareto(found, tmp_path, "a machine")
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert ElementTree.parse(drawn).getroot().tag.endswith("svg")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pareto.png", "pareto.svg"]
+@pytest.mark.parametrize(("giou", "chosen"), [(0.7981, "int8"), (0.7979, "fp32")])
+def test_a_tie_is_less_than_two_thousandths_apart(make_row: Any, giou: float, chosen: str) -> None:
+    found = configurations([make_row("fp32", 0.8, 20), make_row("int8", giou, 10)])
+    assert f"onnxruntime {chosen}:" in recommend(found)
+
+
+def test_of_equally_fast_ones_the_front_holds_the_more_accurate(make_row: Any) -> None:
+    found = configurations([make_row("int4", 0.7, 10), make_row("int8", 0.79, 10, runtime="openvino")])
+    a, b = (replace(one, p90_ms=10.0) for one in found)
+    assert front([a, b]) == front([b, a]) == [max(a, b, key=lambda one: one.giou)]
+
+
+def test_of_equal_ones_the_front_holds_one(make_row: Any) -> None:
+    (one,) = configurations([make_row()])
+    assert front([one, replace(one, name="twin")]) == [one]

@@ -22,16 +22,18 @@ def _run(bundle: Bundle, **options: Any) -> Results:
     return runner.run(
         here,
         runner.blank(here, runner.settings("quick", 1, None)),
-        limits=False,
         levels=options.pop("levels", ("simple",)),
         **options,
     )
 
 
+SMALL = {"queries": 8, "seconds": 0, "pairs": 6, "starts": 1, "scenes": 2}
+
+
 @pytest.fixture(scope="module")
 def found(tiny_bundle: Bundle) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(runner.BUDGETS, "quick", runner.Budget(8, 0, 6, 2, 1, 1, 20))
+        patch.setitem(runner.BUDGETS, "quick", SMALL)
         told: list[str] = []
         return _run(tiny_bundle, tell=told.append), told
 
@@ -77,9 +79,7 @@ def test_a_row_whose_graph_cannot_be_opened_fails_and_the_others_run(
     (wrong_bundle.root / "onnx-int8" / "detector.onnx").write_bytes(b"no graph")
     manifest = wrong_bundle.root / "bundle.json"
     assert manifest.is_file()
-    results = runner.run(
-        here, runner.blank(here, runner.settings("quick", 1, None)), limits=False, levels=("simple",)
-    )
+    results = runner.run(here, runner.blank(here, runner.settings("quick", 1, None)), levels=("simple",))
     # The bundle is verified again in every process, so all its rows fail, each with the reason.
     assert {row.status for row in results.rows} == {"failed"}
     assert all("detector.onnx" in (row.problem or "") for row in results.rows)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sam3i_edge.measure.limits import BANDWIDTH, FLOAT32, INT8, measure_rates
 from sam3i_edge.measure.plan import Planned
-from sam3i_edge.measure.schema import GraphLimit, Rate, Roofline, Row
+from sam3i_edge.measure.schema import Row
+from studies.findings import GraphLimit, Rate, Roofline
+from studies.limits import BANDWIDTH, FLOAT32, INT8, measure_rates
 
 if TYPE_CHECKING:
     import onnx_ir as ir

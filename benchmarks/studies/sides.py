@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge.measure.schema import Curve, Point
 from sam3i_edge.measure.worker import hold_to
+from studies.findings import Curve, Point
 
 if TYPE_CHECKING:
     from sam3i_edge.model.config import ModelConfig

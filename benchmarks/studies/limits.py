@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
-from sam3i_edge.measure.schema import Rate
+from studies.findings import Rate
 
 # Rows, inputs and outputs of the product that is timed: large enough for full speed, small enough for tests.
 _SIZE = (2048, 1024, 1024)

@@ -17,7 +17,7 @@ from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.measure.schema import read_results
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="needs the source tree")
+pytestmark = pytest.mark.slow  # each starts a pytest of its own
 
 
 def _command(*arguments: object) -> list[str]:
