@@ -13,9 +13,9 @@ from sam3i_edge.bundle.folder import BundleFolder, new_bundle
 from sam3i_edge.bundle.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec
 from sam3i_edge.checkpoints.load import Checkpoint
 from sam3i_edge.checkpoints.tokenizer_file import special_ids, write_tokenizer
+from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export.gate import LARGE, Gate, mib, write_variant
-from sam3i_edge.export.isolated import peak_memory
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.weights import (
     WEIGHT_FILES,

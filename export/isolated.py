@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
+from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ExportError
 
 T = TypeVar("T")
-
-
-def peak_memory() -> int:
-    """Most memory that this process has held at once, bytes: pages of mapped files that it touched count."""
-    try:
-        # Not ru_maxrss, which a child inherits from its parent.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
 
 
 def call(function: Callable[..., T], *arguments: object, isolate: bool = True) -> tuple[T, int]:

@@ -75,7 +75,7 @@ def convert(checkpoint: Path, out: Path, resolution: int, pairs: int) -> dict[st
 def latency(bundle: Path, queries: int, threads: int) -> dict[str, object]:
     """Median of each step of `segment`, after one warm-up, and the peak memory of this process."""
     from sam3i_edge import Segmenter
-    from sam3i_edge.export.isolated import peak_memory
+    from sam3i_edge.devices.machine import peak_memory
 
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     rows = []

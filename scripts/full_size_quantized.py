@@ -126,7 +126,7 @@ def compare(folder: Path, recipe: str, resolution: int, queries: int) -> dict[st
 
 def measured(function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Any, int]:
     """Calls it, and adds the peak memory of the process."""
-    from sam3i_edge.export.isolated import peak_memory
+    from sam3i_edge.devices.machine import peak_memory
 
     return function(*arguments), peak_memory()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam3i_edge.export.isolated import peak_memory
+from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.measure.worker import answer, hold_to
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -88,6 +90,18 @@ def inspect(root: Path = Path("/")) -> Machine:
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory() -> int:
+    """Most memory that this process has held at once, bytes: pages of mapped files that it touched count."""
+    # psutil has no peak on Linux.
+    try:
+        # Not ru_maxrss, which a child inherits from its parent.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
 
 
 def _linux_processor(cpuinfo: str) -> tuple[str | None, dict[str, bool]]:

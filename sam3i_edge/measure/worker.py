@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import Sam3iError
-from sam3i_edge.export.isolated import peak_memory
 
 if TYPE_CHECKING:
     from sam3i_edge.agreement import Instances, Pair

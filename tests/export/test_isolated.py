@@ -5,10 +5,11 @@ import signal
 
 import pytest
 
+from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export import float_bundle as exporting
 from sam3i_edge.export.float_bundle import export_bundle
-from sam3i_edge.export.isolated import call, peak_memory
+from sam3i_edge.export.isolated import call
 
 
 def _where(text: str) -> tuple[str, int]:
