@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,10 +29,9 @@ from sam3i_edge.devices import machine
 from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.openvino.ir import write_ir
 from sam3i_edge.export.staged import FileGraphs
-from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.weights import read_config
+from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
-from sam3i_edge.pipeline.prompt import join_prompt
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.runtimes.ov import shared_core
 
@@ -48,22 +47,18 @@ def inputs_of(bundle: Bundle, pairs: list[Pair]) -> dict[str, list[Inputs]]:
     spec, tokenizer = bundle.manifest.preprocessing, bundle.tokenizer()
     opened = {name: open_runtime("onnxruntime", path, "cpu") for name, path in graphs.items()}
     made: dict[str, list[Inputs]] = {name: [] for name in graphs}
-    features: Inputs = {}
+
+    def run(graph: str, inputs: ask.Arrays, wanted: Sequence[str]) -> ask.Arrays:
+        made[graph].append(dict(inputs))
+        return opened[graph].run(inputs)
+
+    image: ask.Arrays = {}
     shown: NDArray[np.uint8] | None = None
     for pair in pairs:
         if pair.image is not shown:
             shown = pair.image
-            image = {"pixel_values": to_pixel_values(shown, spec.image_size, spec.mean, spec.std)}
-            made["image_encoder"].append(image)
-            features = opened["image_encoder"].run(image)
-        ids = tokenizer.encode(pair.text).ids[None]
-        text = f"text_encoder.{pair.level}"
-        made[text].append({"input_ids": ids})
-        features_of_text = opened[text].run({"input_ids": ids})["text_features"]
-        prompt = join_prompt(features_of_text, ids != 0, features["cls_token"], boxes=0)
-        maps = {name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")}
-        level = np.array([LEVELS.index(pair.level)], np.int64)
-        made["detector"].append({**maps, **prompt, "level": level})
+            image = ask.encode_image(run, to_pixel_values(shown, spec.image_size, spec.mean, spec.std))
+        ask.detect(run, image, ask.encode_text(run, tokenizer.encode(pair.text).ids, pair.level))
     return made
 
 

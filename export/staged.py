@@ -14,26 +14,23 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sam3i_edge.agreement import Instances, Pair
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.export.isolated import call
-from sam3i_edge.levels import LEVELS
+from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import graph_specs
-from sam3i_edge.pipeline.postprocess import resize_mask_logits, select
+from sam3i_edge.pipeline import ask
+from sam3i_edge.pipeline.ask import Arrays
 from sam3i_edge.pipeline.preprocess import to_pixel_values
-from sam3i_edge.pipeline.prompt import join_prompt
+from sam3i_edge.pipeline.prompt import BoxPrompt
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.quantize.spec import open_model
 from sam3i_edge.runtimes import open_runtime
 
-Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], Arrays]
-
-_MAPS = ("fpn_4x", "fpn_2x", "fpn_1x")
 
 
 class GraphSource(Protocol):
@@ -61,15 +58,7 @@ class TorchGraphs:
     def open(self, graph: str) -> Iterator[Run]:
         """One graph, with the weights that it reads."""
         model = open_model(self.source, self.config, graph)
-        spec = next(spec for spec in graph_specs(model, self.boxes) if spec.name == graph)
-
-        def run(inputs: Arrays) -> Arrays:
-            with torch.no_grad():
-                found = spec.module(*(torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in spec.inputs))
-            found = found if isinstance(found, tuple) else (found,)
-            return {name: value.numpy() for name, value in zip(spec.outputs, found, strict=True)}
-
-        yield run
+        yield next(spec for spec in graph_specs(model, self.boxes) if spec.name == graph).run
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +119,7 @@ def answers(
         if not images or pair.image is not images[-1]:
             images.append(pair.image)
         shown.append(len(images) - 1)
-    ids = [tokenizer.encode(pair.text).ids[None] for pair in pairs]
+    ids = [tokenizer.encode(pair.text).ids for pair in pairs]
 
     with TemporaryDirectory(dir=scratch) as temporary:
         folder = Path(temporary)
@@ -145,86 +134,85 @@ def answers(
         for level in LEVELS:
             asked = {n: ids[n] for n, pair in enumerate(pairs) if pair.level == level}
             if asked:
-                stage(f"text_encoder.{level}", _encode_texts, asked)
+                stage(f"text_encoder.{level}", _encode_texts, asked, level)
         prompts = {
-            n: (shown[n], pair.boxes.inputs((pair.image.shape[0], pair.image.shape[1]), boxes))
-            for n, pair in enumerate(pairs)
-            if pair.boxes is not None
+            n: (shown[n], pair.boxes, _size(pair)) for n, pair in enumerate(pairs) if pair.boxes is not None
         }
         if prompts:
-            stage("box_encoder", _encode_boxes, prompts)
-        asked_all = [
-            (shown[n], ids[n] != 0, LEVELS.index(pair.level), pair.image.shape[:2])
-            for n, pair in enumerate(pairs)
-        ]
+            stage("box_encoder", _encode_boxes, prompts, boxes)
+        asked_all = [(shown[n], pair.level, _size(pair)) for n, pair in enumerate(pairs)]
         found: list[Instances] = stage("detector", _detect, asked_all, threshold, boxes)
     return found
+
+
+def _size(pair: Pair) -> tuple[int, int]:
+    return pair.image.shape[0], pair.image.shape[1]
+
+
+@contextlib.contextmanager
+def _opened(graphs: GraphSource, graph: str) -> Iterator[ask.Run]:
+    with graphs.open(graph) as run:
+        yield lambda name, inputs, wanted: run(inputs)
 
 
 def _save(path: Path, arrays: Arrays) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]  # takes the arrays for its own options
 
 
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path) as file:
+        return dict(file)
+
+
 def _encode_images(
     graphs: GraphSource, graph: str, folder: Path, images: Sequence[NDArray[np.uint8]], spec: Preprocessing
 ) -> None:
-    with graphs.open(graph) as run:
+    with _opened(graphs, graph) as run:
         for n, image in enumerate(images):
             values = to_pixel_values(image, spec.image_size, spec.mean, spec.std)
-            _save(folder / f"image-{n}.npz", run({"pixel_values": values}))
+            _save(folder / f"image-{n}.npz", ask.encode_image(run, values))
 
 
 def _encode_texts(
-    graphs: GraphSource, graph: str, folder: Path, ids: Mapping[int, NDArray[np.int64]]
+    graphs: GraphSource, graph: str, folder: Path, ids: Mapping[int, NDArray[np.int64]], level: Level
 ) -> None:
-    with graphs.open(graph) as run:
+    with _opened(graphs, graph) as run:
         for n, row in ids.items():
-            _save(folder / f"text-{n}.npz", run({"input_ids": row}))
+            text = ask.encode_text(run, row, level)
+            _save(folder / f"text-{n}.npz", {"features": text.features, "mask": text.mask})
 
 
 def _encode_boxes(
-    graphs: GraphSource, graph: str, folder: Path, prompts: Mapping[int, tuple[int, Arrays]]
+    graphs: GraphSource,
+    graph: str,
+    folder: Path,
+    prompts: Mapping[int, tuple[int, BoxPrompt, tuple[int, int]]],
+    slots: int,
 ) -> None:
-    with graphs.open(graph) as run:
-        for n, (image, inputs) in prompts.items():
-            with np.load(folder / f"image-{image}.npz") as features:
-                _save(folder / f"boxes-{n}.npz", run({**inputs, "fpn_1x": features["fpn_1x"]}))
+    with _opened(graphs, graph) as run:
+        for n, (image, boxes, size) in prompts.items():
+            with np.load(folder / f"image-{image}.npz") as features:  # reads what is asked for alone
+                _save(folder / f"boxes-{n}.npz", ask.encode_boxes(run, features, boxes, size, slots))
 
 
 def _detect(
     graphs: GraphSource,
     graph: str,
     folder: Path,
-    asked: Sequence[tuple[int, NDArray[np.bool_], int, tuple[int, int]]],
+    asked: Sequence[tuple[int, Level, tuple[int, int]]],
     threshold: float,
-    boxes: int,
+    slots: int,
 ) -> list[Instances]:
     found = []
-    with graphs.open(graph) as run:
-        for n, (image, text_mask, level, size) in enumerate(asked):
-            with np.load(folder / f"image-{image}.npz") as file:
-                features = dict(file)
-            with np.load(folder / f"text-{n}.npz") as file:
-                text = file["text_features"]
-            geometry, geometry_mask = features["cls_token"], None
-            if (folder / f"boxes-{n}.npz").exists():
-                with np.load(folder / f"boxes-{n}.npz") as file:
-                    geometry, geometry_mask = file["geometry_tokens"], file["geometry_mask"]
-            out = run(
-                {
-                    **{name: features[name] for name in _MAPS},
-                    **join_prompt(text, text_mask, geometry, geometry_mask, boxes=boxes),
-                    "level": np.array([level], np.int64),
-                }
+    with _opened(graphs, graph) as run:
+        for n, (image, level, size) in enumerate(asked):
+            shown = folder / f"boxes-{n}.npz"
+            outputs = ask.detect(
+                run,
+                _load(folder / f"image-{image}.npz"),
+                ask.Text(**_load(folder / f"text-{n}.npz"), level=level),
+                _load(shown) if shown.exists() else None,
+                slots=slots,
             )
-            kept = select(
-                out["scores"][0],
-                out["boxes"][0],
-                out["mask_logits"][0],
-                float(out["presence"][0, 0]),
-                size,
-                threshold=threshold,
-            )
-            masks = resize_mask_logits(kept.mask_logits, size)
-            found.append(Instances(scores=kept.scores, boxes=kept.boxes, masks=masks))
+            found.append(Instances.of(outputs, size, threshold))
     return found

@@ -21,6 +21,8 @@ from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.evaluate.assignment import linear_assignment
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.masks.iou import mask_iou
+from sam3i_edge.pipeline import ask
+from sam3i_edge.pipeline.postprocess import resize_mask_logits
 from sam3i_edge.pipeline.prompt import BoxPrompt
 
 if TYPE_CHECKING:
@@ -94,6 +96,13 @@ class Instances:
     scores: NDArray[np.float32]
     boxes: NDArray[np.float32]
     masks: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, outputs: ask.Arrays, image_size: tuple[int, int], threshold: float) -> Instances:
+        """What the detector's outputs hold above a threshold, in an image of (H, W) pixels."""
+        found = ask.find(outputs, image_size, threshold=threshold)
+        masks = resize_mask_logits(found.mask_logits, image_size)
+        return cls(scores=found.scores, boxes=found.boxes, masks=masks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

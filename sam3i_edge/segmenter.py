@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.devices.profiles import check_device, choose
 from sam3i_edge.info import Info
-from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.levels import Level
+from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.caching import Lru
 from sam3i_edge.pipeline.graphs import Graphs
-from sam3i_edge.pipeline.postprocess import select
 from sam3i_edge.pipeline.preprocess import ImageSource, load_image, to_pixel_values
-from sam3i_edge.pipeline.prompt import BoxPrompt, join_prompt
 from sam3i_edge.pipeline.request import Request, Rules, check_threshold
 from sam3i_edge.pipeline.timing import Clock
 from sam3i_edge.result import Result
@@ -29,14 +27,13 @@ from sam3i_edge.stream import Stream
 
 _log = logging.getLogger(__name__)
 
-_FEATURES = ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token")
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    features: NDArray[np.float32]  # [1, 32, C]
-    mask: NDArray[np.bool_]  # [1, 32]
-    tokens_cut: int
+# Which step of a `Clock` running a graph is; text encoders go by the part before the level.
+_STEP = {
+    "image_encoder": "encode_image",
+    "text_encoder": "encode_text",
+    "box_encoder": "encode_boxes",
+    "detector": "detect",
+}
 
 
 class Scene:
@@ -49,9 +46,7 @@ class Scene:
         image: [H, W, 3] uint8 RGB, read-only.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, image: NDArray[np.uint8], features: Mapping[str, NDArray[Any]]
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], features: ask.Arrays) -> None:
         self._segmenter = segmenter
         self._features = features
         self.image = image
@@ -120,8 +115,8 @@ class Segmenter:
         if threshold is not None:
             check_threshold(threshold)
         check_device(device)
-        self._images: Lru[Mapping[str, NDArray[Any]]] = Lru(image_cache)
-        self._texts: Lru[_Text] = Lru(instruction_cache)
+        self._images: Lru[ask.Arrays] = Lru(image_cache)
+        self._texts: Lru[tuple[ask.Text, int]] = Lru(instruction_cache)
         self._bundle = Bundle.open(find_bundle(model, revision))
         manifest = self._bundle.manifest
         self._choice = choose(self._bundle, device, precision, runtime)
@@ -312,58 +307,45 @@ class Segmenter:
                 # Another thread may have encoded the same image while this one waited.
                 features = None if key is None else self._images.get(key)
                 if features is None:
-                    with clock.step("encode_image"):
-                        features = self._graphs.run("image_encoder", {"pixel_values": values}, _FEATURES)
+                    features = ask.encode_image(self._runner(clock), values)
                     if key is not None:
                         self._images.put(key, features)
         return Scene(self, pixels, features)
 
-    def _encode_text(self, request: Request, clock: Clock) -> _Text:
+    def _runner(self, clock: Clock) -> ask.Run:
+        def run(graph: str, inputs: ask.Arrays, wanted: Sequence[str]) -> ask.Arrays:
+            # A graph may open at its first use, which is not part of what running it takes.
+            self._graphs.open(graph)
+            with clock.step(_STEP[graph.partition(".")[0]]):
+                return self._graphs.run(graph, inputs, wanted)
+
+        return run
+
+    def _encode_text(self, request: Request, clock: Clock) -> tuple[ask.Text, int]:
+        """The text, and how many of its tokens were cut."""
         key = (request.cleaned, request.level)
         text = self._texts.get(key)
         if text is None:
-            graph = f"text_encoder.{request.level}"
-            with self._graphs.lock(graph):
+            with self._graphs.lock(f"text_encoder.{request.level}"):
                 text = self._texts.get(key)
                 if text is None:
-                    # Opened at the level's first use, which is not part of what encoding takes.
-                    self._graphs.open(graph)
                     with clock.step("encode_text"):
-                        ids, cut = self._tokenizer.encode(request.cleaned)
-                        outputs = self._graphs.run(graph, {"input_ids": ids[None]}, ("text_features",))
-                    text = _Text(outputs["text_features"], (ids != self._tokenizer.pad_id)[None], cut)
+                        ids, cut = self._tokenizer.encode_cleaned(request.cleaned)
+                    text = ask.encode_text(self._runner(clock), ids, request.level), cut
                     self._texts.put(key, text)
         return text
 
-    def _encode_boxes(self, scene: Scene, boxes: BoxPrompt, clock: Clock) -> dict[str, NDArray[Any]]:
-        inputs = {**boxes.inputs(scene.image_size, self._variant.boxes), "fpn_1x": scene._features["fpn_1x"]}
-        with self._graphs.lock("box_encoder"):
-            self._graphs.open("box_encoder")
-            with clock.step("encode_boxes"):
-                return self._graphs.run("box_encoder", inputs, ("geometry_tokens", "geometry_mask"))
-
     def _ask(self, scene: Scene, request: Request, clock: Clock) -> Result:
-        text = self._encode_text(request, clock)
-        features = scene._features
-        geometry, geometry_mask = features["cls_token"], None
+        text, tokens_cut = self._encode_text(request, clock)
+        run, image, slots, boxes = self._runner(clock), scene._features, self._variant.boxes, None
         if request.boxes is not None:
-            # Its CLS token attended to the boxes, and takes the place of the image's.
-            encoded = self._encode_boxes(scene, request.boxes, clock)
-            geometry, geometry_mask = encoded["geometry_tokens"], encoded["geometry_mask"]
-        inputs = {
-            **{name: features[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")},
-            **join_prompt(text.features, text.mask, geometry, geometry_mask, boxes=self._variant.boxes),
-            "level": np.array([LEVELS.index(request.level)], np.int64),
-        }
-        wanted = ("scores", "boxes", "mask_logits", "presence")
-        with self._graphs.lock("detector"), clock.step("detect"):
-            outputs = self._graphs.run("detector", inputs, wanted)
+            with self._graphs.lock("box_encoder"):
+                boxes = ask.encode_boxes(run, image, request.boxes, scene.image_size, slots)
+        with self._graphs.lock("detector"):
+            outputs = ask.detect(run, image, text, boxes, slots=slots)
         with clock.step("postprocess"):
-            found = select(
-                outputs["scores"][0],
-                outputs["boxes"][0],
-                outputs["mask_logits"][0],
-                float(outputs["presence"][0, 0]),
+            found = ask.find(
+                outputs,
                 scene.image_size,
                 threshold=request.threshold,
                 mask_threshold=self._bundle.manifest.thresholds.mask_logit,
@@ -379,7 +361,7 @@ class Segmenter:
             mask_logits=found.mask_logits,
             threshold=request.threshold,
             truncated=found.truncated,
-            tokens_cut=text.tokens_cut,
+            tokens_cut=tokens_cut,
             timings_ms=clock.timings(),
             model=self._bundle.manifest.name,
             device=self._choice.device,

@@ -17,7 +17,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,30 +35,27 @@ def make_inputs(folder: Path, place: Path) -> None:
     from sam3i_edge.data.scenes import draw_scene
     from sam3i_edge.export.staged import TorchGraphs
     from sam3i_edge.levels import LEVELS
-    from sam3i_edge.model.graph_specs import graph_names
     from sam3i_edge.model.weights import read_config
+    from sam3i_edge.pipeline import ask
     from sam3i_edge.pipeline.preprocess import to_pixel_values
-    from sam3i_edge.pipeline.prompt import join_prompt
 
     config = read_config(folder / "weights")
     rng = np.random.default_rng(0)
-    ids = np.zeros((1, config.text_context), np.int64)
-    ids[0, :12] = rng.integers(1, config.vocab_size, 12)
+    ids = np.zeros(config.text_context, np.int64)
+    ids[:12] = rng.integers(1, config.vocab_size, 12)
     pixels = to_pixel_values(draw_scene(rng).image, config.image_size, (0.5,) * 3, (0.5,) * 3)
-    found: dict[str, Arrays] = {}
     source = TorchGraphs(folder / "weights", config)
-    for graph in graph_names(config):
-        inputs: Arrays = {"pixel_values": pixels} if graph == "image_encoder" else {"input_ids": ids}
-        if graph == "detector":
-            text = found["text_encoder.simple"]["text_features"]
-            image = found["image_encoder"]
-            inputs = {name: image[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")}
-            inputs |= join_prompt(text, ids != 0, image["cls_token"], boxes=0)
-            inputs |= {"level": np.array([LEVELS.index("simple")], np.int64)}
-        with source.open(graph) as run:
-            found[graph] = run(inputs)
+
+    def run(graph: str, inputs: Arrays, wanted: Sequence[str]) -> Arrays:
+        with source.open(graph) as opened:
+            found = opened(inputs)
         np.savez(place / f"{graph}.inputs.npz", **inputs)
-        np.savez(place / f"{graph}.fp32.npz", **found[graph])
+        np.savez(place / f"{graph}.fp32.npz", **found)
+        return found
+
+    image = ask.encode_image(run, pixels)
+    texts = {level: ask.encode_text(run, ids, level) for level in LEVELS}
+    ask.detect(run, image, texts["simple"])
 
 
 def make_reference(folder: Path, place: Path, precision: str, graph: str) -> None:

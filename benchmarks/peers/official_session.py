@@ -17,11 +17,11 @@ from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.measure.worker import answer, hold_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PARTS = ("image", "text", "detect")
 TOKENS, VOCABULARY = 32, 49_408
-_OURS = {"image": "image_encoder", "text": "text_encoder.simple", "detect": "detector"}
+_OURS = ("image_encoder", "text_encoder.simple", "detector")
 
 
 class Session:
@@ -48,28 +48,27 @@ class Session:
     def ours(self, side: int, threads: int, folder: Path, runtime: str) -> dict[str, int]:
         """Our graphs in a folder, by a runtime of `sam3i_edge.runtimes`."""
         hold_to(threads)
-        from sam3i_edge.pipeline.prompt import join_prompt
+        from sam3i_edge.pipeline import ask
         from sam3i_edge.runtimes import open_runtime
 
         suffix = ".xml" if runtime == "openvino" else ".onnx"
         graphs = {
-            part: open_runtime(runtime, folder / f"{name}{suffix}", "cpu", threads=threads)
-            for part, name in _OURS.items()
+            name: open_runtime(runtime, folder / f"{name}{suffix}", "cpu", threads=threads) for name in _OURS
         }
         pixels, ids = inputs(side)
-        kept: dict[str, dict[str, Any]] = {}
+        kept: dict[str, Any] = {}
+
+        def run(graph: str, inputs: ask.Arrays, wanted: Sequence[str]) -> ask.Arrays:
+            return graphs[graph].run(inputs)
 
         def encode() -> None:
-            kept["image"] = graphs["image"].run({"pixel_values": pixels})
+            kept["image"] = ask.encode_image(run, pixels)
 
         def text() -> None:
-            kept["text"] = graphs["text"].run({"input_ids": ids})
+            kept["text"] = ask.encode_text(run, ids[0], "simple")
 
         def detect() -> None:
-            image, known = kept["image"], np.ones((1, TOKENS), np.bool_)
-            prompt = join_prompt(kept["text"]["text_features"], known, image["cls_token"], boxes=0)
-            maps = {name: image[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")}
-            graphs["detect"].run({**maps, **prompt, "level": np.array([1], np.int64)})
+            ask.detect(run, kept["image"], kept["text"])
 
         self._calls = {"image": encode, "text": text, "detect": detect}
         return {"image": 1}

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sam3i_edge.agreement import drawn_pairs
 from sam3i_edge.bundle.manifest import Manifest
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml.mil_reference import MilProgram
 from sam3i_edge.levels import LEVELS
+from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
-from sam3i_edge.pipeline.prompt import BoxPrompt, join_prompt
+from sam3i_edge.pipeline.prompt import BoxPrompt
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 
 _TEMPLATES = Path(__file__).parent / "swift"
@@ -111,41 +110,26 @@ def write_swift_package(
     return written
 
 
-_Arrays = dict[str, NDArray[Any]]
-
-
 def _references(
     programs: Mapping[str, MilProgram], manifest: Manifest, tokenizer: Tokenizer, boxes: int
-) -> list[tuple[str, _Arrays, _Arrays]]:
+) -> list[tuple[str, ask.Arrays, ask.Arrays]]:
     """Graph, inputs and outputs of one drawn picture and one instruction at every level."""
-    found: list[tuple[str, _Arrays, _Arrays]] = []
+    found: list[tuple[str, ask.Arrays, ask.Arrays]] = []
 
-    def run(graph: str, inputs: _Arrays) -> _Arrays:
+    def run(graph: str, inputs: ask.Arrays, wanted: Sequence[str]) -> ask.Arrays:
         outputs = programs[graph].run(inputs)
         found.append((graph, inputs, outputs))
         return outputs
 
     spec = manifest.preprocessing
-    image = drawn_pairs(1)[0].image
-    seen = run(
-        "image_encoder", {"pixel_values": to_pixel_values(image, spec.image_size, spec.mean, spec.std)}
-    )
-    ids = tokenizer.encode(_TEXT).ids[None]
-    levels = [level for level in LEVELS if f"text_encoder.{level}" in programs]
-    texts = [run(f"text_encoder.{level}", {"input_ids": ids})["text_features"] for level in levels]
-    geometry, geometry_mask = seen["cls_token"], None
+    picture = drawn_pairs(1)[0].image
+    image = ask.encode_image(run, to_pixel_values(picture, spec.image_size, spec.mean, spec.std))
+    ids = tokenizer.encode(_TEXT).ids
+    texts = [ask.encode_text(run, ids, level) for level in LEVELS if f"text_encoder.{level}" in programs]
+    shown = None
     if "box_encoder" in programs:
-        height, width = image.shape[:2]
+        height, width = picture.shape[:2]
         prompt = BoxPrompt.of([[width / 4, height / 4, width / 2, height / 2]])
-        given = {**prompt.inputs((height, width), boxes), "fpn_1x": seen["fpn_1x"]}
-        encoded = run("box_encoder", given)
-        geometry, geometry_mask = encoded["geometry_tokens"], encoded["geometry_mask"]
-    run(
-        "detector",
-        {
-            **{name: seen[name] for name in ("fpn_4x", "fpn_2x", "fpn_1x")},
-            **join_prompt(texts[-1], ids != 0, geometry, geometry_mask, boxes=boxes),
-            "level": np.array([LEVELS.index(levels[-1])], np.int64),
-        },
-    )
+        shown = ask.encode_boxes(run, image, prompt, (height, width), boxes)
+    ask.detect(run, image, texts[-1], shown, slots=boxes)
     return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sam3i_edge.levels import LEVELS
@@ -27,6 +31,13 @@ class GraphSpec:
     module: nn.Module
     inputs: dict[str, torch.Tensor]
     outputs: tuple[str, ...]
+
+    @torch.no_grad()
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Runs the graph in PyTorch where its parameters are, which must be a CPU."""
+        found = self.module(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self.inputs))
+        values = found if isinstance(found, tuple) else (found,)
+        return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
 
 def graph_names(config: ModelConfig, boxes: int = 0) -> list[str]:

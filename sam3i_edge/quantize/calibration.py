@@ -13,10 +13,10 @@ from sam3i_edge.agreement import Pair
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.dataset import Encode
 from sam3i_edge.errors import ExportError
-from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.sam3i import SAM3I, GraphModel
+from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
-from sam3i_edge.pipeline.prompt import join_prompt
 
 # Values kept of each tensor, at least so many rows, spread over about so many calls.
 _VALUES, _LEAST_ROWS, _CALLS = 1 << 19, 256, 256
@@ -144,52 +144,38 @@ def calibrate(
     return found
 
 
-Maps = tuple[torch.Tensor, ...]
-
-
-@torch.no_grad()
 def run_pairs(
     model: SAM3I, pairs: Iterable[Pair], encode: Encode, spec: Preprocessing, boxes: int = 0
-) -> Iterator[Maps]:
+) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yields the detector's outputs pair by pair, by the graphs' own path; see `Detector.forward`."""
-    image: object = None
-    maps: Maps = ()
+    run = graph_runner(model, boxes)
+    shown: object = None
+    image: ask.Arrays = {}
     for pair in pairs:
-        if pair.image is not image:
-            image, maps = pair.image, encode_image(model, pair, spec)
-        yield detect(model, pair, maps, encode_text(model, pair, encode), encode, boxes)
+        if pair.image is not shown:
+            shown, image = pair.image, encode_image(run, pair, spec)
+        outputs = detect(run, pair, image, ask.encode_text(run, encode(pair.text), pair.level), boxes)
+        yield tuple(torch.from_numpy(value) for value in outputs.values())
 
 
-@torch.no_grad()
-def encode_image(model: SAM3I, pair: Pair, spec: Preprocessing) -> Maps:
-    """The outputs of the graph `image_encoder`."""
-    values = to_pixel_values(pair.image, spec.image_size, spec.mean, spec.std)
-    found: Maps = GraphModel(model).image_encoder(torch.from_numpy(values))
-    return found
+def graph_runner(model: SAM3I, boxes: int) -> ask.Run:
+    """Runs the graphs of a model whose prompt has so many box slots, in PyTorch."""
+    graphs = {spec.name: spec for spec in graph_specs(model, boxes)}
+    return lambda graph, inputs, wanted: graphs[graph].run(inputs)
 
 
-@torch.no_grad()
-def encode_text(model: SAM3I, pair: Pair, encode: Encode) -> torch.Tensor:
-    """Text features [1, 32, C] at the pair's level."""
-    ids = torch.from_numpy(encode(pair.text)[None])
-    found: torch.Tensor = model.text_encoder(ids, pair.level)
-    return found
+def encode_image(run: ask.Run, pair: Pair, spec: Preprocessing) -> ask.Arrays:
+    """The features of the pair's image."""
+    return ask.encode_image(run, to_pixel_values(pair.image, spec.image_size, spec.mean, spec.std))
 
 
-@torch.no_grad()
-def detect(model: SAM3I, pair: Pair, maps: Maps, text: torch.Tensor, encode: Encode, boxes: int) -> Maps:
-    """The outputs of the graph `detector`, boxes of the pair encoded first."""
-    geometry, mask = maps[3], None
+def detect(run: ask.Run, pair: Pair, image: ask.Arrays, text: ask.Text, boxes: int) -> ask.Arrays:
+    """The outputs of the detector, boxes of the pair encoded first."""
+    shown = None
     if pair.boxes is not None:
         size = (pair.image.shape[0], pair.image.shape[1])
-        given = {k: torch.from_numpy(v) for k, v in pair.boxes.inputs(size, boxes).items()}
-        geometry, real = GraphModel(model).box_encoder(given["boxes"], given["labels"], maps[2])
-        mask = real.numpy()
-    real_tokens = encode(pair.text)[None] != 0
-    prompt = join_prompt(text.numpy(), real_tokens, geometry.numpy(), mask, boxes=boxes)
-    tokens, token_mask = (torch.from_numpy(prompt[name]) for name in ("prompt", "prompt_mask"))
-    found: Maps = model.detector(*maps[:3], tokens, token_mask, torch.tensor([LEVELS.index(pair.level)]))
-    return found
+        shown = ask.encode_boxes(run, image, pair.boxes, size, boxes)
+    return ask.detect(run, image, text, shown, slots=boxes)
 
 
 def _watch_input(seen: dict[str, Seen], name: str) -> Callable[..., None]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from sam3i_edge.agreement import Instances, Pair, check, compare, quality
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.dataset import Encode
 from sam3i_edge.errors import ParityError
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.pipeline.postprocess import resize_mask_logits, select
-from sam3i_edge.quantize.calibration import Maps, detect, encode_image, encode_text
+from sam3i_edge.pipeline import ask
+from sam3i_edge.quantize.calibration import detect, encode_image, graph_runner
 from sam3i_edge.quantize.spec import QuantSpec, replace_module
 
 Progress = Callable[[int, int], None]
@@ -37,30 +35,28 @@ class Questions:
     threshold: float = 0.5
     boxes: int = 0
 
-    def encode_images(self, model: SAM3I) -> list[Maps]:
-        """The maps of each pair; pairs of one image share them."""
-        found: list[Maps] = []
+    def encode_images(self, model: SAM3I) -> list[ask.Arrays]:
+        """The features of each pair's image; pairs of one image share them."""
+        run, found = graph_runner(model, self.boxes), list[ask.Arrays]()
         for number, pair in enumerate(self.pairs):
             shared = number and pair.image is self.pairs[number - 1].image
-            found.append(found[-1] if shared else encode_image(model, pair, self.preprocessing))
+            found.append(found[-1] if shared else encode_image(run, pair, self.preprocessing))
         return found
 
-    def encode_texts(self, model: SAM3I) -> list[torch.Tensor]:
-        """The text features of each pair."""
-        return [encode_text(model, pair, self.encode) for pair in self.pairs]
+    def encode_texts(self, model: SAM3I) -> list[ask.Text]:
+        """The text of each pair, encoded."""
+        run = graph_runner(model, self.boxes)
+        return [ask.encode_text(run, self.encode(pair.text), pair.level) for pair in self.pairs]
 
-    def detect(self, model: SAM3I, maps: Sequence[Maps], texts: Sequence[torch.Tensor]) -> list[Instances]:
+    def detect(
+        self, model: SAM3I, images: Sequence[ask.Arrays], texts: Sequence[ask.Text]
+    ) -> list[Instances]:
         """What the model finds in encoded pairs."""
-        found = []
-        for pair, image, text in zip(self.pairs, maps, texts, strict=True):
-            outputs = detect(model, pair, image, text, self.encode, self.boxes)
-            scores, boxes, masks, presence = (value.numpy() for value in outputs)
+        run, found = graph_runner(model, self.boxes), []
+        for pair, image, text in zip(self.pairs, images, texts, strict=True):
+            outputs = detect(run, pair, image, text, self.boxes)
             size = (pair.image.shape[0], pair.image.shape[1])
-            kept = select(
-                scores[0], boxes[0], masks[0], float(presence[0, 0]), size, threshold=self.threshold
-            )
-            resized = resize_mask_logits(kept.mask_logits, size)
-            found.append(Instances(scores=kept.scores, boxes=kept.boxes, masks=resized))
+            found.append(Instances.of(outputs, size, self.threshold))
         return found
 
 
@@ -77,21 +73,21 @@ class Trials:
         self.model, self.questions = model, questions
         self.floats = {name: model.get_submodule(name) for name in spec.layers}
         self.integers = {name: spec.module(name) for name in spec.layers}
-        self.maps, self.texts = questions.encode_images(model), questions.encode_texts(model)
-        self.reference = questions.detect(model, self.maps, self.texts)
+        self.images, self.texts = questions.encode_images(model), questions.encode_texts(model)
+        self.reference = questions.detect(model, self.images, self.texts)
 
     def run(self, names: Iterable[str]) -> list[Instances]:
         """What the model finds with just these layers quantized; features of other graphs are reused."""
-        names, ask = list(names), self.questions
+        names, questions = list(names), self.questions
         images = any(name.startswith(("image_encoder.", "geometry_encoder.")) for name in names)
         texts = any(name.startswith("text_encoder.") for name in names)
         try:
             for name in names:
                 replace_module(self.model, name, self.integers[name])
-            return ask.detect(
+            return questions.detect(
                 self.model,
-                ask.encode_images(self.model) if images else self.maps,
-                ask.encode_texts(self.model) if texts else self.texts,
+                questions.encode_images(self.model) if images else self.images,
+                questions.encode_texts(self.model) if texts else self.texts,
             )
         finally:
             for name in names:
