@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sam3i_edge import errors as errors
+    from sam3i_edge.devices.profiles import Info as Info
     from sam3i_edge.result import Result as Result
-    from sam3i_edge.segmenter import Scene as Scene
+    from sam3i_edge.scene import Scene as Scene
     from sam3i_edge.segmenter import Segmenter as Segmenter
+    from sam3i_edge.stream import Stream as Stream
 
 __version__ = "0.2.0"
 
-__all__ = ["Result", "Scene", "Segmenter", "__version__", "errors"]
+__all__ = ["Info", "Result", "Scene", "Segmenter", "Stream", "__version__", "errors"]
 
 _MODULES = {
+    "Info": "sam3i_edge.devices.profiles",
     "Result": "sam3i_edge.result",
-    "Scene": "sam3i_edge.segmenter",
+    "Scene": "sam3i_edge.scene",
     "Segmenter": "sam3i_edge.segmenter",
+    "Stream": "sam3i_edge.stream",
 }
 
 

@@ -1,76 +1,35 @@
-"""`Segmenter`, the one door to every runtime, and `Scene`, an image encoded once."""
+"""`Segmenter`, the one door to every runtime."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam3i_edge.bundle.folder import Bundle, find_bundle
-from sam3i_edge.devices.profiles import check_device, choose
-from sam3i_edge.info import Info
+from sam3i_edge.devices.profiles import Info, check_device, choose
 from sam3i_edge.levels import Level
 from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.caching import Lru
 from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import ImageSource, load_image, to_pixel_values
-from sam3i_edge.pipeline.request import Request, Rules, check_threshold
+from sam3i_edge.pipeline.request import Request, Rules, check_threshold, refuse
 from sam3i_edge.pipeline.timing import Clock
 from sam3i_edge.result import Result
 from sam3i_edge.runtimes import Progress
+from sam3i_edge.scene import Options, Scene
 from sam3i_edge.stream import Stream
 
 _log = logging.getLogger(__name__)
 
-# Which step of a `Clock` running a graph is; text encoders go by the part before the level.
-_STEP = {
-    "image_encoder": "encode_image",
-    "text_encoder": "encode_text",
-    "box_encoder": "encode_boxes",
-    "detector": "detect",
-}
 
-
-class Scene:
-    """An image that was encoded once, to be asked often. Made by `Segmenter.encode`.
-
-    It holds the image and its features, so it lives as long as the caller keeps it, independent of the
-    image cache; it can be asked until its segmenter is closed. Thread-safe.
-
-    Attributes:
-        image: [H, W, 3] uint8 RGB, read-only.
-    """
-
-    def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], features: ask.Arrays) -> None:
-        self._segmenter = segmenter
-        self._features = features
-        self.image = image
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the image, pixels."""
-        return self.image.shape[0], self.image.shape[1]
-
-    def segment(
-        self,
-        instruction: str | None = None,
-        *,
-        boxes: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        level: Level | Literal["auto"] = "auto",
-        threshold: float | None = None,
-    ) -> Result:
-        """Segments what `instruction` describes or `boxes` show; see `Segmenter.segment`."""
-        clock = Clock()
-        request = self._segmenter._request(instruction, level, threshold, boxes, labels)
-        if request.boxes is not None:
-            request.boxes.check_inside(self.image_size)
-        return self._segmenter._ask(self, request, clock)
+class _ImageOptions(Options, total=False):
+    bgr: bool
 
 
 class Segmenter:
@@ -88,6 +47,8 @@ class Segmenter:
         runtime: str = "auto",
         *,
         revision: str | None = None,
+        token: str | None = None,
+        offline: bool = False,
         threshold: float | None = None,
         threads: int | None = None,
         image_cache: int = 4,
@@ -101,6 +62,8 @@ class Segmenter:
             precision: "auto" or a precision the bundle has, such as "fp32".
             runtime: "auto" or a runtime that serves the device, such as "onnxruntime".
             revision: branch, tag or commit, for a Hub id only.
+            token: of the Hub; None uses the one that 'hf auth login' stored.
+            offline: of the Hub's bundles, use only what was fetched before.
             threshold: least score of an instance, 0 to 1; None takes the bundle's (0.5).
             threads: threads for one operator; None takes one for each core this process may use.
             image_cache: images whose features are kept, least recently used first out; 0 keeps none.
@@ -117,7 +80,7 @@ class Segmenter:
         check_device(device)
         self._images: Lru[ask.Arrays] = Lru(image_cache)
         self._texts: Lru[tuple[ask.Text, int]] = Lru(instruction_cache)
-        self._bundle = Bundle.open(find_bundle(model, revision))
+        self._bundle = Bundle.open(find_bundle(model, revision, token=token, offline=offline))
         manifest = self._bundle.manifest
         self._choice = choose(self._bundle, device, precision, runtime)
         _log.debug("%s %s: %s", manifest.name, self._choice.variant, self._choice.reason)
@@ -148,59 +111,76 @@ class Segmenter:
             reason=choice.reason,
             image_size=manifest.preprocessing.image_size,
             threshold=self._rules.threshold,
-            boxes=self._variant.boxes,
+            max_boxes=self._variant.boxes,
         )
 
+    @overload
+    def segment(
+        self, image: ImageSource, instruction: str | None = None, **options: Unpack[_ImageOptions]
+    ) -> Result: ...
+    @overload
+    def segment(
+        self, image: ImageSource, instruction: list[str] | tuple[str, ...], **options: Unpack[_ImageOptions]
+    ) -> list[Result]: ...
     def segment(
         self,
         image: ImageSource,
-        instruction: str | None = None,
+        instruction: str | list[str] | tuple[str, ...] | None = None,
         *,
         boxes: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
+        box_labels: ArrayLike | None = None,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
-    ) -> Result:
+        bgr: bool = False,
+        **unknown: object,
+    ) -> Result | list[Result]:
         """Segments what `instruction` describes in `image`, what `boxes` show, or both at once.
 
         Args:
-            image: path, bytes, numpy RGB array or PIL image; see `sam3i_edge.pipeline.preprocess.load_image`.
+            image: path, bytes, numpy array or PIL image; see `sam3i_edge.pipeline.preprocess.load_image`.
             instruction: a noun phrase or a sentence, up to 2,000 words. What exceeds 32 tokens is cut, and
                 `Result.tokens_cut` counts it. None with boxes only, which are then asked at level concept.
-            boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.boxes`: examples of what is
-                meant. A model without a box encoder takes none.
-            labels: [N], 1 for a box around what is meant, 0 around what is not; None for 1 throughout.
+                Or a list of them, each with the same boxes: the image is encoded once.
+            boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.max_boxes`: examples of what
+                is meant. A model without a box encoder takes none.
+            box_labels: [N], 1 for a box around what is meant, 0 around what is not; None for 1 throughout.
             level: "concept", "simple" or "complex"; "auto" applies `sam3i_edge.levels.route`, or takes
                 concept where the model has no adapters.
             threshold: least score of an instance, 0 to 1; None takes the segmenter's.
+            bgr: the image is an array in OpenCV's order, blue first. `Result.image` is RGB all the same.
+            **unknown: refused.
 
         Returns:
-            The instances, best first; none is a normal answer. `timings_ms` has the keys of `timing.STEPS`; a
-            step that was not run, because its result was cached or came with the scene, has 0.0.
+            The instances, best first; none is a normal answer. For a list of instructions, a list of results
+            in its order. `timings_ms` has the keys of `timing.STEPS`; a step that was not run, because its
+            result was cached, came with the scene or counts for the first of the list, has 0.0.
 
         Raises:
             ImageError: the image cannot be read or has no usable pixels.
             InstructionError: the instruction is blank or absurdly long, or there is neither one nor a box.
             ValueError: `level` or `threshold` is not one; the model takes no or fewer boxes; a box leaves the
                 image, is empty or not finite; labels are not 1 or 0, or not one for each box.
+            TypeError: an argument is of another kind than described.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
         clock = Clock()
-        request = self._request(instruction, level, threshold, boxes, labels)
-        pixels = self._load(image, clock)
-        if request.boxes is not None:  # refused before the image is encoded
-            request.boxes.check_inside((pixels.shape[0], pixels.shape[1]))
-        return self._ask(self._encode(pixels, clock, cache=True), request, clock)
+        refuse(unknown)
+        requests = self._requests(instruction, level, threshold, boxes, box_labels)
+        pixels = self._load(image, bgr, clock)
+        for request in requests[:1]:  # refused before the image is encoded
+            request.check_inside((pixels.shape[0], pixels.shape[1]))
+        results = self._encode(pixels, clock, cache=True).answer(requests, clock)
+        return results if isinstance(instruction, (list, tuple)) else results[0]
 
-    def encode(self, image: ImageSource) -> Scene:
-        """Encodes an image once, to be asked often.
+    def encode(self, image: ImageSource, *, bgr: bool = False) -> Scene:
+        """Encodes an image once, to be asked often; arguments as in `segment`.
 
         Raises:
             ImageError: the image cannot be read or has no usable pixels.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
         clock = Clock()
-        return self._encode(self._load(image, clock), clock, cache=True)
+        return self._encode(self._load(image, bgr, clock), clock, cache=True)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Opens every graph now instead of at first use, and builds what the device needs for it.
@@ -223,6 +203,7 @@ class Segmenter:
         *,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
+        bgr: bool = False,
         newest: bool | None = None,
         timeout: float = 10.0,
     ) -> Stream:
@@ -238,6 +219,7 @@ class Segmenter:
                 changes it.
             level: as in `segment`.
             threshold: as in `segment`.
+            bgr: the images are arrays in OpenCV's order. Cameras and videos opened here are turned to RGB.
             newest: whether a thread reads ahead and only the newest frame is segmented, so that results keep
                 up with what is live. None: for a camera and a URL; files and images give every frame.
             timeout: seconds that such a thread may take for a frame.
@@ -247,14 +229,17 @@ class Segmenter:
 
         Raises:
             InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0.
+            TypeError: at the call, `frames` is none of these, or `bgr` is said of a camera or a video.
             StreamError: while iterating, when the source cannot be opened, stalls or fails.
             ImageError, RuntimeUnavailable: while iterating, as in `segment`.
         """
+        if bgr and isinstance(frames, (int, str, Path)):
+            raise TypeError("bgr=True is for arrays; a camera or a video is turned to RGB here: leave it out")
         return Stream(
             frames,
             instruction,
             check=lambda text: self._request(text, level, threshold),
-            segment=self._frame,
+            segment=lambda frame, request: self._frame(frame, bgr, request),
             newest=newest,
             timeout=timeout,
         )
@@ -271,25 +256,22 @@ class Segmenter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(
-        self,
-        instruction: str | None,
-        level: str,
-        threshold: float | None,
-        boxes: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-    ) -> Request:
+    def _request(self, instruction: str, level: str, threshold: float | None) -> Request:
         self._graphs.check_open()
-        return self._rules.check(instruction, level, threshold, boxes, labels)
+        return self._rules.check(instruction, level, threshold)
 
-    def _frame(self, frame: ImageSource, request: Request) -> Result:
+    def _requests(self, *question: Any) -> list[Request]:
+        self._graphs.check_open()
+        return self._rules.check_all(*question)
+
+    def _frame(self, frame: ImageSource, bgr: bool, request: Request) -> Result:
         clock = Clock()
-        return self._ask(self._encode(self._load(frame, clock), clock, cache=False), request, clock)
+        return self._answer(self._encode(self._load(frame, bgr, clock), clock, cache=False), request, clock)
 
-    def _load(self, image: ImageSource, clock: Clock) -> NDArray[np.uint8]:
+    def _load(self, image: ImageSource, bgr: bool, clock: Clock) -> NDArray[np.uint8]:
         self._graphs.check_open()
         with clock.step("preprocess"):
-            return load_image(image)
+            return load_image(image, bgr=bgr)
 
     def _encode(self, pixels: NDArray[np.uint8], clock: Clock, *, cache: bool) -> Scene:
         cache = cache and self._images.size > 0
@@ -307,19 +289,10 @@ class Segmenter:
                 # Another thread may have encoded the same image while this one waited.
                 features = None if key is None else self._images.get(key)
                 if features is None:
-                    features = ask.encode_image(self._runner(clock), values)
+                    features = ask.encode_image(self._graphs.runner(clock), values)
                     if key is not None:
                         self._images.put(key, features)
-        return Scene(self, pixels, features)
-
-    def _runner(self, clock: Clock) -> ask.Run:
-        def run(graph: str, inputs: ask.Arrays, wanted: Sequence[str]) -> ask.Arrays:
-            # A graph may open at its first use, which is not part of what running it takes.
-            self._graphs.open(graph)
-            with clock.step(_STEP[graph.partition(".")[0]]):
-                return self._graphs.run(graph, inputs, wanted)
-
-        return run
+        return Scene(pixels, features, check=self._requests, answer=self._answer)
 
     def _encode_text(self, request: Request, clock: Clock) -> tuple[ask.Text, int]:
         """The text, and how many of its tokens were cut."""
@@ -331,13 +304,13 @@ class Segmenter:
                 if text is None:
                     with clock.step("encode_text"):
                         ids, cut = self._tokenizer.encode_cleaned(request.cleaned)
-                    text = ask.encode_text(self._runner(clock), ids, request.level), cut
+                    text = ask.encode_text(self._graphs.runner(clock), ids, request.level), cut
                     self._texts.put(key, text)
         return text
 
-    def _ask(self, scene: Scene, request: Request, clock: Clock) -> Result:
+    def _answer(self, scene: Scene, request: Request, clock: Clock) -> Result:
         text, tokens_cut = self._encode_text(request, clock)
-        run, image, slots, boxes = self._runner(clock), scene._features, self._variant.boxes, None
+        run, image, slots, boxes = self._graphs.runner(clock), scene.features, self._variant.boxes, None
         if request.boxes is not None:
             with self._graphs.lock("box_encoder"):
                 boxes = ask.encode_boxes(run, image, request.boxes, scene.image_size, slots)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3i_edge.agreement import Instances, check, compare, drawn_pairs, pair_quality, quality
+from sam3i_edge.agreement import LIMITS, Instances, check, compare, drawn_pairs, pair_quality, quality
 from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.masks.iou import mask_iou
@@ -88,6 +88,50 @@ def test_quantized_precisions_pass_by_99_percent_and_float_ones_by_all(changed, 
         with pytest.raises(ParityError, match=f"{precision}: {complaint}: "):
             check(few, precision)
     check(many, "int4")  # reported there, and no more
+
+
+def test_one_side_of_one_box_is_enough():
+    moved = replace(TWO, boxes=TWO.boxes + np.float32([[0, 0, 0, 0], [0, 0, 0.75, 0]]))
+    agreement = compare([TWO], [moved])
+    assert agreement.box_px == 0.75
+    with pytest.raises(ParityError, match="fp32: box_px: "):
+        check(agreement, "fp32")
+
+
+_INT8 = {"same_count": 0.98, "mean_iou": 0.98, "min_iou": 0.85, "score_p99": 0.05, "box_px_p99": 2.0}
+# same_count, mean_iou and min_iou at least; score and box_px at most, of all or, quantized, of 99 in 100.
+KEPT = {
+    "fp32": {"same_count": 1.0, "mean_iou": 0.9999, "min_iou": 0.995, "score": 0.001, "box_px": 0.5},
+    "fp16": {"same_count": 0.99, "mean_iou": 0.99, "min_iou": 0.95, "score": 0.01, "box_px": 1.0},
+    "int8": _INT8,
+    "int8w": _INT8,
+    "mixed": _INT8,
+    "int8-bf16": _INT8,
+    "mixed-bf16": _INT8,
+    "int4": {"same_count": 0.95, "mean_iou": 0.95, "min_iou": 0.70},
+}
+LOWER = ("same_count", "mean_iou", "min_iou")
+
+
+def test_every_precision_is_limited():
+    assert LIMITS.keys() == KEPT.keys()
+
+
+@pytest.mark.parametrize(
+    ("precision", "name"), [(precision, name) for precision, kept in KEPT.items() for name in kept]
+)
+def test_a_limit_is_kept_to_the_last_digit(precision, name):
+    at = replace(compare([TWO], [TWO]), **KEPT[precision])
+    check(at, precision)
+    worse = np.nextafter(KEPT[precision][name], 0 if name in LOWER else 9)
+    with pytest.raises(ParityError, match=name):
+        check(replace(at, **{name: float(worse)}), precision)
+
+
+@pytest.mark.parametrize("precision", KEPT)
+def test_what_is_not_limited_is_only_reported(precision):
+    free = {"score", "box_px", "score_p99", "box_px_p99"} - KEPT[precision].keys()
+    check(replace(compare([TWO], [TWO]), **dict.fromkeys(free, 100.0), small_min_iou=0.0), precision)
 
 
 def test_an_unknown_precision_is_refused():

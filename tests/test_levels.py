@@ -81,6 +81,15 @@ def test_as_level_gives_the_level(level):
     assert as_level(level) == level
 
 
+def test_the_detector_counts_levels_in_this_order():
+    assert LEVELS == ("concept", "simple", "complex")
+
+
+def test_a_noun_phrase_has_four_words_at_most():
+    assert route("old wooden kitchen chair") == "concept"
+    assert route("old wooden kitchen chair leg") == "simple"
+
+
 def test_as_level_refuses_and_lists():
     with pytest.raises(
         ValueError, match="unknown level 'hard'; choose from concept, simple, complex, or auto"

@@ -15,7 +15,9 @@ def test_all_is_what_is_public():
     code = "import sam3i_edge; print(*(n for n in dir(sam3i_edge) if not n.startswith('_')))"
     fresh = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert set(sam3i_edge.__all__) - {"__version__"} <= listed
-    assert fresh - {"annotations", "importlib", "TYPE_CHECKING"} == {"Result", "Scene", "Segmenter", "errors"}
+    assert fresh - {"annotations", "importlib", "TYPE_CHECKING"} == {
+        *("Info", "Result", "Scene", "Segmenter", "Stream", "errors")
+    }
 
 
 @pytest.mark.parametrize("name", sam3i_edge.__all__)

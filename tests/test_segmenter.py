@@ -10,11 +10,12 @@ import pytest
 
 from sam3i_edge import Result, Segmenter
 from sam3i_edge import segmenter as segmenter_module
+from sam3i_edge.bundle import folder
 from sam3i_edge.bundle.folder import UnknownModel
 from sam3i_edge.devices.profiles import Choice, UnknownDevice
 from sam3i_edge.errors import ArtifactError, ImageError, InstructionError, RuntimeUnavailable
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.pipeline import graphs
+from sam3i_edge.pipeline import graphs, tokenizer
 from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.timing import STEPS
@@ -157,6 +158,70 @@ def test_an_image_is_encoded_once_and_an_instruction_once(segmenter, runs):
     assert runs[4:] == ["text_encoder.simple", "detector"]
     segmenter.segment(picture(0)[::-1], "star")
     assert runs[6:] == ["image_encoder", "detector"]
+
+
+def test_a_list_of_instructions_gives_a_list_and_encodes_the_image_once(segmenter, runs):
+    texts = ["star", "the red star left of the ring", "star"]
+    wanted = [segmenter.segment(picture(1), text) for text in texts]
+    runs.clear()
+    results = segmenter.segment(picture(0), texts)
+    assert runs == ["image_encoder", *["detector"] * 3]
+    assert [result.instruction for result in results] == texts
+    scene = segmenter.encode(picture(1))
+    for asked in (scene.segment(texts), segmenter.segment(picture(1), tuple(texts))):
+        assert isinstance(asked, list)
+        assert all(same(got, want) for got, want in zip(asked, wanted, strict=True))
+    assert segmenter.segment(picture(0), []) == scene.segment([]) == []
+    alone = segmenter.segment(picture(0), ["star"])
+    assert isinstance(alone, list)
+    assert len(alone) == 1
+
+
+def test_the_image_counts_for_the_first_of_a_list(segmenter):
+    first, second = (one.timings_ms for one in segmenter.segment(picture(0), ["star", "ring"]))
+    assert min(first[step] for step in ("preprocess", "encode_image", "detect")) > 0
+    assert (second["preprocess"], second["encode_image"]) == (0.0, 0.0)
+    assert min(second[step] for step in ("encode_text", "detect")) > 0
+
+
+def test_level_and_threshold_hold_for_each_of_a_list(segmenter):
+    for result in segmenter.segment(picture(0), ["star", "ring"], level="complex", threshold=0.25):
+        assert (result.level, result.level_chosen_by, result.threshold) == ("complex", "caller", 0.25)
+
+
+def test_arrays_of_opencv_are_turned_around(segmenter):
+    want = segmenter.segment(picture(0), "star")
+    turned = np.ascontiguousarray(picture(0)[..., ::-1])
+    got = segmenter.segment(turned, "star", bgr=True)
+    assert same(got, want)
+    assert np.array_equal(got.image, picture(0))
+    assert same(segmenter.encode(turned, bgr=True).segment("star"), want)
+    assert same(next(segmenter.stream([turned], "star", bgr=True)), want)
+    assert not same(segmenter.segment(turned, "star"), want)
+
+
+def test_an_instruction_is_cleaned_once(segmenter, monkeypatch):
+    cleaned = []
+    clean = tokenizer.clean
+    monkeypatch.setattr(tokenizer, "clean", lambda text: cleaned.append(text) or clean(text))
+    segmenter.segment(picture(0), "  RED &amp;amp; star ")
+    assert cleaned == ["  RED &amp;amp; star "]
+
+
+def test_the_hub_is_asked_as_the_caller_says(tiny_bundle, monkeypatch):
+    asked = []
+
+    def fetch(name, *_, **options):
+        asked.append((name, options))
+        return tiny_bundle.root
+
+    monkeypatch.setattr(folder, "fetch", fetch)
+    Segmenter("some/model", revision="v1", token="hf_x", offline=True, threads=1).close()
+    Segmenter("some/model", threads=1).close()
+    assert asked == [
+        ("some/model", {"revision": "v1", "token": "hf_x", "offline": True}),
+        ("some/model", {"revision": None, "token": None, "offline": False}),
+    ]
 
 
 def test_equal_bytes_of_another_shape_are_another_image(segmenter, runs):
@@ -379,7 +444,7 @@ def test_info(tiny_bundle, segmenter):
     info = segmenter.info
     assert (info.model, info.bundle, info.variant) == ("tiny", tiny_bundle.root, "onnx-fp32")
     assert (info.device, info.runtime, info.precision, info.image_size) == ("cpu", "onnxruntime", "fp32", 32)
-    assert info.boxes == 0
+    assert info.max_boxes == 0
     assert "chosen by auto" in info.reason
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.device = "cuda"
@@ -433,8 +498,10 @@ def test_wrong_arguments(tiny_bundle, arguments, error, message):
         (picture(0), "star", {"threshold": -0.1}, ValueError, "threshold must be 0 to 1"),
         (3, "star", {}, TypeError, "an image must be"),
         (picture(0), 3, {}, TypeError, "must be a string"),
+        (picture(0), b"star", {}, TypeError, "must be a string, got bytes"),
+        ("a.png", "star", {"bgr": True}, TypeError, "bgr=True is for arrays .* got str"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_bad_input_is_refused_and_the_next_call_works(segmenter, image, instruction, options, error, message):
     with pytest.raises(error, match=message):
@@ -458,8 +525,8 @@ def test_graphs_that_do_not_fit_each_other(tiny_bundle, tmp_path):
     graphs = manifest.variants["onnx-fp32"].graphs
     swapped = {**graphs, "detector": graphs["image_encoder"]}
     variant = manifest.variants["onnx-fp32"].model_copy(update={"graphs": swapped})
-    with new_bundle(tmp_path / "swapped", base=tiny_bundle) as folder:
-        folder.finish(variants={"onnx-fp32": variant})
+    with new_bundle(tmp_path / "swapped", base=tiny_bundle) as made:
+        made.finish(variants={"onnx-fp32": variant})
     with (
         Segmenter(Bundle.open(tmp_path / "swapped").root, threads=1) as segmenter,
         pytest.raises(ArtifactError, match=r"graphs do not fit together: .* wants the inputs pixel_values"),

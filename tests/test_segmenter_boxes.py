@@ -65,7 +65,7 @@ def expected_presence(bundle, text, level, boxes, labels):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("labels", [None, [1, 0], [0, 0]])
 def test_text_and_boxes(tiny_box_bundle, segmenter, level, labels):
-    result = segmenter.segment(PICTURE, "the red star", boxes=BOXES, labels=labels, level=level)
+    result = segmenter.segment(PICTURE, "the red star", boxes=BOXES, box_labels=labels, level=level)
     want = expected_presence(tiny_box_bundle, "the red star", level, BOXES, labels or [1, 1])
     assert result.presence == pytest.approx(want, abs=1e-5)
     assert (result.instruction, result.level, len(result)) == ("the red star", level, 4)
@@ -90,14 +90,22 @@ def test_without_boxes_the_slots_change_nothing(tiny_bundle, segmenter):
 
 
 def test_a_scene_takes_boxes_too(segmenter, runs):
-    wanted = segmenter.segment(PICTURE, "star", boxes=np.float32(BOXES), labels=np.array([True, False]))
+    wanted = segmenter.segment(PICTURE, "star", boxes=np.float32(BOXES), box_labels=np.array([True, False]))
     scene = segmenter.encode(PICTURE)
-    got = scene.segment("star", boxes=BOXES, labels=[1, 0])
+    got = scene.segment("star", boxes=BOXES, box_labels=[1, 0])
     assert np.array_equal(got.mask_logits, wanted.mask_logits)
     assert got.presence == wanted.presence
     assert scene.segment(boxes=BOXES).instruction is None
     with pytest.raises(ValueError, match="leaves the image of 60 x 40"):
         scene.segment("star", boxes=[[0, 0, 61, 40]])
+    assert runs.count("image_encoder") == 1
+
+
+def test_each_of_several_instructions_is_asked_with_the_boxes(segmenter, runs):
+    wanted = [segmenter.segment(PICTURE, text, boxes=BOXES).presence for text in ("star", "ring")]
+    assert [r.presence for r in segmenter.segment(PICTURE, ["star", "ring"], boxes=BOXES)] == wanted
+    with pytest.raises(ValueError, match="leaves the image of 60 x 40"):
+        segmenter.segment(PICTURE, ["star", "ring"], boxes=[[0, 0, 61, 40]])
     assert runs.count("image_encoder") == 1
 
 
@@ -132,7 +140,9 @@ def test_the_box_encoder_opens_when_boxes_are_first_given(tiny_box_bundle):
 
 
 def test_info_says_how_many_boxes(segmenter):
-    assert segmenter.info.boxes == 3
+    assert segmenter.info.max_boxes == 3
+    with pytest.raises(AttributeError, match="it is called max_boxes"):
+        segmenter.info.boxes  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -140,12 +150,20 @@ def test_info_says_how_many_boxes(segmenter):
     [
         ({}, InstructionError, "neither an instruction nor a box: describe what to segment"),
         ({"instruction": " ", "boxes": BOXES}, InstructionError, "the instruction is empty"),
-        ({"instruction": "star", "labels": [1]}, ValueError, "labels say what boxes mean, .* pass boxes too"),
+        (
+            {"instruction": "star", "box_labels": [1]},
+            ValueError,
+            "box_labels say what .* pass boxes too",
+        ),
         ({"boxes": BOXES * 2}, ValueError, "got 4 boxes, model 'tiny' takes at most 3: pass fewer"),
         ({"boxes": []}, ValueError, r"shape \[0\]: want \[N, 4\], N at least 1"),
         ({"boxes": BOXES[0]}, ValueError, r"shape \[4\]: want \[N, 4\]"),
-        ({"boxes": BOXES, "labels": [1]}, ValueError, r"labels have the shape \[1\] for 2 boxes"),
-        ({"boxes": BOXES, "labels": [1, 2]}, ValueError, r"labels\[1\] is 2: want 1 \(positive\) or 0"),
+        ({"boxes": BOXES, "box_labels": [1]}, ValueError, r"box_labels have the shape \[1\] for 2 boxes"),
+        (
+            {"boxes": BOXES, "box_labels": [1, 2]},
+            ValueError,
+            r"box_labels\[1\] is 2: want 1 \(positive\)",
+        ),
         ({"boxes": [[0, 0, 60.5, 40]]}, ValueError, "leaves the image of 60 x 40 pixels: clip x to 0..60"),
         ({"boxes": [[3, 0, 3, 40]]}, ValueError, "is empty: want x0 < x1"),
         ({"boxes": [[0, 0, np.nan, 40]]}, ValueError, "is not finite"),
@@ -155,8 +173,12 @@ def test_info_says_how_many_boxes(segmenter):
             "asked at level concept, got level 'simple': leave",
         ),
         ({"boxes": BOXES, "level": "hard"}, ValueError, "unknown level 'hard'"),
+        ({"boxes": BOXES, "labels": [1, 0]}, TypeError, "no argument 'labels': it is called box_labels"),
+        ({"instruction": "star", "size": 3}, TypeError, "no argument 'size'$"),
+        ({"instruction": ["star", None], "boxes": BOXES}, TypeError, "must be a string, got None"),
+        ({"instruction": ["star", " "]}, InstructionError, "the instruction is empty"),
     ],
-    ids=range(13),
+    ids=range(17),
 )
 def test_bad_prompts_are_refused_before_anything_runs(segmenter, runs, arguments, error, message):
     with pytest.raises(error, match=message):
@@ -187,11 +209,10 @@ def test_closed_segmenter_refuses(tiny_box_bundle):
 
 def test_threads_share_the_box_encoder(segmenter):
     asked = [(text, BOXES[: 1 + n % 2], [n // 2] * (1 + n % 2)) for text in ("star", None) for n in range(4)]
-    wanted = [segmenter.segment(PICTURE, t, boxes=b, labels=k).presence for t, b, k in asked]
+    wanted = [segmenter.segment(PICTURE, t, boxes=b, box_labels=k).presence for t, b, k in asked]
     with ThreadPoolExecutor(8) as pool:
-        got = list(
-            pool.map(lambda a: segmenter.segment(PICTURE, a[0], boxes=a[1], labels=a[2]).presence, asked * 8)
-        )
+        results = pool.map(lambda a: segmenter.segment(PICTURE, a[0], boxes=a[1], box_labels=a[2]), asked * 8)
+        got = [result.presence for result in results]
     assert got == wanted * 8
     assert len(set(wanted)) == 8
 
@@ -222,7 +243,7 @@ def test_a_wrong_count_is_graphs_that_do_not_fit(tiny_box_bundle, tmp_path):
 
 
 def test_a_result_without_an_instruction(segmenter, tmp_path):
-    result = segmenter.segment(PICTURE, boxes=BOXES, labels=[1, 0])
+    result = segmenter.segment(PICTURE, boxes=BOXES, box_labels=[1, 0])
     again = Result.from_json(result.to_json())
     assert result.to_dict()["instruction"] is None
     assert again.instruction is None

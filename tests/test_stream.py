@@ -148,6 +148,34 @@ def test_the_newest_of_a_generator_when_asked_for(segmenter, slow):
     assert count + stream.dropped == 30
 
 
+def test_of_the_unread_frames_the_newest_is_kept(segmenter):
+    """The source waits until all of them were read: the first result asked for afterwards is of the last."""
+    go, done = threading.Event(), threading.Event()
+
+    def frames():
+        yield np.full((40, 60, 3), 1, np.uint8)
+        go.wait(10)
+        for number in range(2, 8):
+            yield np.full((40, 60, 3), number, np.uint8)
+        done.set()
+        go.clear()
+        go.wait(10)
+
+    with segmenter.stream(frames(), "star", newest=True) as stream:
+        assert next(stream).image[0, 0, 0] == 1
+        go.set()
+        assert done.wait(10)
+        assert next(stream).image[0, 0, 0] == 7
+        assert stream.dropped == 5
+        go.set()
+
+
+def test_what_is_opened_here_is_no_bgr(segmenter, video):
+    for source in (0, str(video), video):
+        with pytest.raises(TypeError, match="bgr=True is for arrays; a camera or a video is turned to RGB"):
+            segmenter.stream(source, "star", bgr=True)
+
+
 def test_a_camera_that_cannot_be_opened(segmenter, camera):
     camera.works = False
     stream = segmenter.stream(0, "star")

@@ -66,7 +66,7 @@ def segment(
 
     # What can be refused cheaply is refused before a model is opened.
     asked = cast("Level | Literal['auto']", level if level == "auto" else as_level(level))
-    corners, labels = zip(*map(_read_box, box), strict=True) if box else (None, None)
+    corners, box_labels = zip(*map(_read_box, box), strict=True) if box else (None, None)
     if instruction is not None:
         check_instruction(instruction)
     elif not box:
@@ -82,7 +82,7 @@ def segment(
         shown.add_task(f"opening {model}", total=None)
         segmenter = Segmenter(model, device, precision, threshold=threshold, threads=threads)
     with segmenter:
-        result = segmenter.segment(pixels, instruction, boxes=corners, labels=labels, level=asked)
+        result = segmenter.segment(pixels, instruction, boxes=corners, box_labels=box_labels, level=asked)
     if output is not None:
         result.save(output)
     if as_json:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from sam3i_edge import runtimes
 from sam3i_edge.bundle.folder import Bundle
@@ -146,6 +147,40 @@ class Choice:
     variant: str
     builds: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What a `Segmenter` runs.
+
+    Attributes:
+        model: name of the bundle.
+        bundle: its folder.
+        variant: the variant of the bundle that was opened.
+        device: profile that runs.
+        runtime: runtime that runs.
+        precision: precision that runs.
+        reason: one sentence: what was asked for, and what "auto" chose.
+        image_size: side of the square that images are resized to, pixels.
+        threshold: least score of an instance when a call names none.
+        max_boxes: most boxes of one call; 0 where the model takes no box prompts.
+    """
+
+    model: str
+    bundle: Path
+    variant: str
+    device: str
+    runtime: str
+    precision: str
+    reason: str
+    image_size: int
+    threshold: float
+    max_boxes: int
+
+    @property
+    def boxes(self) -> NoReturn:
+        """The old name of `max_boxes`; raises AttributeError."""
+        raise AttributeError("Info has no 'boxes': it is called max_boxes")
 
 
 def check_device(device: str, root: Path = _ROOT) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.devices.profiles import Choice
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.pipeline.ask import Arrays, Run
+from sam3i_edge.pipeline.timing import Clock, step_of
 from sam3i_edge.runtimes import Progress, Runtime, open_runtime, prepare
 
 _log = logging.getLogger(__name__)
@@ -83,9 +85,7 @@ class Graphs:
         if progress is not None:
             progress("ready", 1.0)
 
-    def run(
-        self, name: str, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, name: str, inputs: Arrays, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Runs a graph and gives the wanted outputs.
 
         Raises:
@@ -103,6 +103,19 @@ class Graphs:
                 "export the bundle again"
             )
         return {output: outputs[output] for output in wanted}
+
+    def runner(self, clock: Clock) -> Run:
+        """What asks by `sam3i_edge.pipeline.ask`; it adds the time of each graph to its step.
+
+        A graph may open at its first use, which is not part of what running it takes.
+        """
+
+        def run(graph: str, inputs: Arrays, wanted: Sequence[str]) -> Arrays:
+            self.open(graph)
+            with clock.step(step_of(graph)):
+                return self.run(graph, inputs, wanted)
+
+        return run
 
     def check_open(self) -> None:
         """Raises RuntimeUnavailable after `close`."""

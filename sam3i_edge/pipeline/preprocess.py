@@ -44,7 +44,7 @@ _FLOAT_SLACK = 1e-3
 _opening = threading.Lock()
 
 
-def load_image(image: ImageSource) -> NDArray[np.uint8]:
+def load_image(image: ImageSource, *, bgr: bool = False) -> NDArray[np.uint8]:
     """Reads an image of any usual kind.
 
     Args:
@@ -52,9 +52,10 @@ def load_image(image: ImageSource) -> NDArray[np.uint8]:
             - path of a file: PNG, JPEG, WebP, BMP, GIF and TIFF (their first frame), PPM, AVIF, JPEG 2000,
               TGA, ICO;
             - bytes of such a file;
-            - numpy array [H, W], [H, W, 1] (grey), [H, W, 3] (RGB; OpenCV's BGR must be turned around) or
-              [H, W, 4] (RGBA): uint8, uint16 (65,535 is white) or float (1.0 is white);
+            - numpy array [H, W], [H, W, 1] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA): uint8, uint16
+              (65,535 is white) or float (1.0 is white);
             - PIL image of any mode.
+        bgr: the array's colours are in OpenCV's order, blue first.
 
     Returns:
         uint8 [H, W, 3] RGB, C-contiguous, read-only, a copy. EXIF rotation is applied. Transparent pixels are
@@ -64,10 +65,17 @@ def load_image(image: ImageSource) -> NDArray[np.uint8]:
         ImageError: the file is missing, truncated or no image; it has no pixels or more than 64 megapixels
             (found in the header, before anything is decoded); an array of another shape or dtype, or floats
             that are NaN, infinite or outside 0..1 (a thousandth over is clipped).
-        TypeError: `image` is none of these types.
+        TypeError: `image` is none of these types, or `bgr` is said of anything but an array.
     """
+    if bgr and not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"bgr=True is for arrays as OpenCV gives them, got {type(image).__name__}: leave it out, what is "
+            "read here is in RGB"
+        )
     if isinstance(image, np.ndarray):
-        pixels = _from_array(image)
+        # Grey has one channel; what has neither 3 nor 4 is refused, whatever its order.
+        turn = bgr and image.ndim == 3 and image.shape[2] in (3, 4)
+        pixels = _from_array(image[..., [2, 1, 0, 3][: image.shape[2]]] if turn else image)
     elif isinstance(image, Image.Image):
         pixels = _from_pil(image, "the image")
     elif isinstance(image, (str, Path)):
@@ -241,7 +249,7 @@ def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Blends [H, W, 4] over white: what viewers show, where dropping alpha shows hidden colours."""
     alpha = rgba[:, :, 3:].astype(np.uint16)  # the sum below stays under 65,153
     blended = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return blended.astype(np.uint8)
+    return blended.astype(np.uint8, order="C")
 
 
 def _check_size(height: int, width: int, name: str) -> None:

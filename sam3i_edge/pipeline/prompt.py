@@ -124,12 +124,12 @@ def _check_labels(labels: ArrayLike | None, count: int) -> NDArray[np.int64]:
     try:
         given = np.array(labels, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"labels are no array of numbers ({error}): {wanted}") from error
+        raise ValueError(f"box_labels are no array of numbers ({error}): {wanted}") from error
     if given.shape != (count,):
-        raise ValueError(f"labels have the shape {list(given.shape)} for {count} boxes: {wanted}")
+        raise ValueError(f"box_labels have the shape {list(given.shape)} for {count} boxes: {wanted}")
     wrong = np.flatnonzero(~np.isin(given, (0, 1)))
     if len(wrong):
-        raise ValueError(f"labels[{wrong[0]}] is {given[wrong[0]]:g}: {wanted}")
+        raise ValueError(f"box_labels[{wrong[0]}] is {given[wrong[0]]:g}: {wanted}")
     return given.astype(np.int64)
 
 

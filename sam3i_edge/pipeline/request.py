@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,11 @@ class Request:
     level_chosen_by: Literal["caller", "auto"]
     threshold: float
 
+    def check_inside(self, image_size: tuple[int, int]) -> None:
+        """Raises ValueError where a box leaves the image of (H, W) pixels."""
+        if self.boxes is not None:
+            self.boxes.check_inside(image_size)
+
 
 class Rules:
     """What one variant of a model answers."""
@@ -60,12 +66,12 @@ class Rules:
         level: str,
         threshold: float | None,
         boxes: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
+        box_labels: ArrayLike | None = None,
     ) -> Request:
         """Checks all that can be checked without the image; see `Segmenter.segment` for what it refuses."""
         cleaned = VISUAL if instruction is None else check_instruction(instruction)
         chosen = self._level(cleaned, level)
-        prompt = self._boxes(boxes, labels)
+        prompt = self._boxes(boxes, box_labels)
         if instruction is None:
             if prompt is None:
                 raise InstructionError(
@@ -88,6 +94,21 @@ class Rules:
             self.threshold if threshold is None else threshold,
         )
 
+    def check_all(
+        self,
+        instructions: str | list[str] | tuple[str, ...] | None,
+        level: str,
+        threshold: float | None,
+        boxes: ArrayLike | None = None,
+        box_labels: ArrayLike | None = None,
+    ) -> list[Request]:
+        """A request for one instruction, for boxes alone (None), or for each of a list, in order."""
+        if not isinstance(instructions, (list, tuple)):
+            return [self.check(instructions, level, threshold, boxes, box_labels)]
+        if None in instructions:
+            raise TypeError("each of several instructions must be a string, got None")
+        return [self.check(text, level, threshold, boxes, box_labels) for text in instructions]
+
     def _level(self, cleaned: str, level: str) -> Level:
         levels = self._variant.levels
         if level == "auto":
@@ -104,7 +125,7 @@ class Rules:
     def _boxes(self, boxes: ArrayLike | None, labels: ArrayLike | None) -> BoxPrompt | None:
         if boxes is None:
             if labels is not None:
-                raise ValueError("labels say what boxes mean, and there are none: pass boxes too")
+                raise ValueError("box_labels say what boxes mean, and there are none: pass boxes too")
             return None
         if not self._variant.boxes:
             raise ValueError(
@@ -118,6 +139,13 @@ class Rules:
                 f"{self._variant.boxes}: pass fewer, or open a bundle exported with more"
             )
         return prompt
+
+
+def refuse(unknown: Mapping[str, object]) -> None:
+    """Raises TypeError for arguments that `segment` does not take, and names what a renamed one is now."""
+    for name in unknown:
+        hint = ": it is called box_labels" if name == "labels" else ""
+        raise TypeError(f"segment takes no argument {name!r}{hint}")
 
 
 def check_threshold(value: float) -> None:

@@ -9,6 +9,19 @@ from collections.abc import Iterator
 # What a Result's timings_ms holds, in this order.
 STEPS = ("preprocess", "encode_image", "encode_text", "encode_boxes", "detect", "postprocess", "total")
 
+# Which of them running a graph is; a text encoder goes by the part before its level.
+_STEP_OF = {
+    "image_encoder": "encode_image",
+    "text_encoder": "encode_text",
+    "box_encoder": "encode_boxes",
+    "detector": "detect",
+}
+
+
+def step_of(graph: str) -> str:
+    """The step that running a graph is."""
+    return _STEP_OF[graph.partition(".")[0]]
+
 
 class Clock:
     """Milliseconds by step, from its making; a step that did not run has 0."""

@@ -2,7 +2,8 @@
 
 The rules are those of the official code: start id, at most 30 text tokens, end id, then padding with
 id 0. A longer instruction keeps its first 30 tokens, so that the end id lies in the last slot. Cleaning
-is that code's: ftfy, HTML unescaping (twice), whitespace collapse and lower-casing.
+is that code's: ftfy, HTML unescaping (twice), whitespace collapse and lower-casing; where doing all of it
+again would change the text once more, it is done again.
 """
 
 from __future__ import annotations
@@ -46,9 +47,16 @@ class TokenIds(NamedTuple):
 def clean(text: str) -> str:
     """Gives the text as the official code cleans it: one line, single blanks, lower case.
 
-    Wrong encodings are repaired, HTML entities unescaped, even when escaped twice, curly quotes made
-    straight, full-width letters plain and ligatures split; control characters go.
+    Wrong encodings are repaired, HTML entities unescaped, however often they were escaped, curly quotes made
+    straight, full-width letters plain and ligatures split; control characters go. A cleaned text is clean:
+    cleaning it again changes nothing.
     """
+    while (cleaned := _clean_once(text)) != text:
+        text = cleaned
+    return text
+
+
+def _clean_once(text: str) -> str:
     # Importing ftfy takes longer than a cold start may; printable ASCII is as ftfy leaves it.
     if not (text.isascii() and text.isprintable()):
         import ftfy

@@ -69,7 +69,7 @@ def test_boxes_and_their_signs(run_boxes, tiny_box_bundle, pixels, instruction):
             pixels,
             *instruction,
             boxes=[[5, 4, 30.5, 20], [0, 0, 80, 50], [10, 1, 20, 9]],
-            labels=[1, 0, 1],
+            box_labels=[1, 0, 1],
             threshold=0.0,
         )
     assert len(want) == 4

@@ -69,7 +69,7 @@ def assert_same(got: Result, want: Detections) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("labels", [[1, 1], [1, 0], [0, 0]], ids=["positive", "mixed", "negative"])
 def test_text_and_boxes(exported_with_boxes, segmenter, level, labels):
-    got = segmenter.segment(IMAGE, "the red star", boxes=BOXES, labels=labels, level=level)
+    got = segmenter.segment(IMAGE, "the red star", boxes=BOXES, box_labels=labels, level=level)
     assert_same(got, in_torch(exported_with_boxes, "the red star", level, BOXES, labels))
 
 
@@ -90,7 +90,7 @@ def test_text_alone_is_what_it_is_without_box_slots(exported_with_boxes, exporte
 
 
 def test_boxes_and_their_labels_matter(segmenter):
-    asked = [{}, {"boxes": BOXES}, {"boxes": BOXES, "labels": [1, 0]}, {"boxes": BOXES[:1]}]
+    asked = [{}, {"boxes": BOXES}, {"boxes": BOXES, "box_labels": [1, 0]}, {"boxes": BOXES[:1]}]
     presences = [segmenter.segment(IMAGE, "star", **prompt).presence for prompt in asked]
     assert len({round(presence, 5) for presence in presences}) == len(asked)
 

@@ -72,6 +72,13 @@ def test_strided_and_flipped_arrays(rgb):
     np.testing.assert_array_equal(load_image(rgb[::-1, ::2, ::-1]), rgb[::-1, ::2, ::-1])
 
 
+def test_any_layout_in_memory_becomes_one(rgb):
+    for given in (rgb, rgb[..., 0], np.dstack([rgb, rgb[..., 0]])):
+        got = load_image(np.asfortranarray(given))
+        assert got.flags.c_contiguous
+        np.testing.assert_array_equal(got, load_image(given))
+
+
 def test_grey_arrays(rgb):
     grey = rgb[:, :, 0]
     for source in (grey, grey[:, :, None], Image.fromarray(grey)):
@@ -114,6 +121,38 @@ def test_floats_are_scaled(rgb):
     for dtype in (np.float16, np.float32, np.float64):
         np.testing.assert_array_equal(load_image((rgb / 255).astype(dtype)), rgb)
     np.testing.assert_array_equal(load_image(np.float32([[-0.0005, 1.0005]])), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.0009, 1.0), (0.0, 1.0009)])
+def test_a_thousandth_over_is_clipped(low, high):
+    np.testing.assert_array_equal(load_image(np.float64([[low, high]])), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.0011, 1.0), (0.0, 1.0011)])
+def test_more_than_a_thousandth_over_is_refused(low, high):
+    with pytest.raises(ImageError, match=r"want 0..1: scale it"):
+        load_image(np.float64([[low, high]]))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_in_the_order_of_opencv(rgb, channels):
+    given = np.dstack([rgb, np.full(rgb.shape[:2], 90, np.uint8)])[..., :channels]
+    turned = given[..., [2, 1, 0, 3][:channels]]
+    want = load_image(given)
+    got = load_image(turned, bgr=True)
+    np.testing.assert_array_equal(got, want)
+    assert got.flags.c_contiguous
+    assert not np.array_equal(load_image(turned), want)
+
+
+def test_bgr_changes_nothing_else(rgb, tmp_path):
+    grey = rgb[..., 0]
+    np.testing.assert_array_equal(load_image(grey, bgr=True), load_image(grey))
+    with pytest.raises(ImageError, match="want \\[H, W\\]"):
+        load_image(rgb[..., :2], bgr=True)
+    for image in (tmp_path / "a.png", b"...", Image.fromarray(rgb)):
+        with pytest.raises(TypeError, match="bgr=True is for arrays"):
+            load_image(image, bgr=True)
 
 
 def test_cmyk_and_one_bit():

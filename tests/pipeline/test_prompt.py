@@ -44,12 +44,12 @@ def test_the_callers_array_is_not_kept():
         ([[0, 0, np.inf, 1]], None, "is not finite"),
         ([[5, 0, 5, 1]], None, r"boxes\[0\] \(5, 0, 5, 1\) is empty: want x0 < x1 and y0 < y1"),
         ([[0, 4, 5, 1]], None, "is empty"),
-        ([[0, 0, 1, 1]], [1, 0], r"labels have the shape \[2\] for 1 boxes: want 1 \(positive\) or 0"),
-        ([[0, 0, 1, 1]], 1, r"labels have the shape \[\] for 1 boxes"),
-        ([[0, 0, 1, 1]] * 2, [1, -1], r"labels\[1\] is -1: want 1 \(positive\) or 0 \(negative\)"),
-        ([[0, 0, 1, 1]], [0.5], r"labels\[0\] is 0.5"),
-        ([[0, 0, 1, 1]], [np.nan], r"labels\[0\] is nan"),
-        ([[0, 0, 1, 1]], ["yes"], "labels are no array of numbers"),
+        ([[0, 0, 1, 1]], [1, 0], r"box_labels have the shape \[2\] for 1 boxes: want 1 \(positive\) or 0"),
+        ([[0, 0, 1, 1]], 1, r"box_labels have the shape \[\] for 1 boxes"),
+        ([[0, 0, 1, 1]] * 2, [1, -1], r"box_labels\[1\] is -1: want 1 \(positive\) or 0 \(negative\)"),
+        ([[0, 0, 1, 1]], [0.5], r"box_labels\[0\] is 0.5"),
+        ([[0, 0, 1, 1]], [np.nan], r"box_labels\[0\] is nan"),
+        ([[0, 0, 1, 1]], ["yes"], "box_labels are no array of numbers"),
     ],
 )
 def test_what_no_image_could_take_is_refused(boxes, labels, message):

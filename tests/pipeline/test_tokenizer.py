@@ -123,6 +123,9 @@ def test_any_text_encodes_and_padding_is_only_at_the_end(tokenizer, text):
         ("  The\n RED\u00a0star\t", "the red star"),
         ("fish &amp;amp; chips", "fish & chips"),
         ("fish < &amp;amp; chips", "fish < & chips"),
+        ("&amp;amp;amp;lt; star", "< star"),
+        ("\u00e9 &amp;amp;amp;amp;lt; star", "\u00e9 < star"),
+        ("&amp;Lt; &NTILDE;", "\u226a \u00f1"),
         ("\u201csmart\u201d \u2018quotes\u2019", "\"smart\" 'quotes'"),
         ("\uff21\uff22\uff23 \ufb01sh", "abc fish"),
         ("cafe\u0301", "caf\u00e9"),
@@ -131,6 +134,38 @@ def test_any_text_encodes_and_padding_is_only_at_the_end(tokenizer, text):
 )
 def test_cleaning(text, cleaned):
     assert clean(text) == cleaned
+
+
+ENTITIES = st.lists(
+    st.sampled_from(
+        [
+            "&",
+            "amp;",
+            "AMP;",
+            "lt;",
+            "Lt;",
+            "#60;",
+            "#0;",
+            "NTILDE;",
+            "nbsp;",
+            "<",
+            " ",
+            "\u0130",
+            "\u00c3\u00a9",
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(st.text(max_size=60), ENTITIES, st.tuples(ENTITIES, st.text(max_size=8)).map("".join)))
+def test_what_is_clean_stays_as_it_is(text):
+    assert clean(clean(text)) == clean(text)
+
+
+def test_what_was_escaped_without_end_is_cleaned_in_time():
+    assert clean("&" + "amp;" * 2_400 + "lt; star") == "< star"
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "&nbsp;", "\x00"])
