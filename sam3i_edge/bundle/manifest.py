@@ -158,12 +158,29 @@ class _Version(BaseModel):
     schema_version: int
 
 
-def first_problem(error: ValidationError) -> str:
-    """Gives the first complaint of pydantic as "place: what is wrong", on one line."""
+def first_problem(error: ValidationError, place: str | None = None) -> str:
+    """Gives the first complaint of pydantic as "place: what is wrong, got what", on one line.
+
+    Args:
+        error: what pydantic raised.
+        place: in place of the one that the complaint names, such as "stages[2].lr".
+    """
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason
+    if place is None:
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    if first["type"] not in ("value_error", "missing", "json_invalid"):
+        reason += f", got {_shown(first['input'])}"
+    return f"{place.lstrip('.')}: {reason}" if place else reason
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | dict):
+        return f"a list of {len(value)}" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of more than 60 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -4,8 +4,9 @@ The layout is COCO's with the instructions on the image record:
 
     images[]:      {id, file_name, width, height, granularity?,
                     text_inst_input: {concept: [str], simple_query: [str], complex_query: [str]}}
-    annotations[]: {id, image_id, category_id?, bbox?, iscrowd?, segmentation: polygons | run lengths}
+    annotations[]: {id, image_id, category_id?, bbox?, area?, iscrowd?, segmentation: polygons | run lengths}
     categories[]:  {id, name}
+    info:          {description, version}; written, never read, as is area
 
 HMPL-Instruct and RefCOCO files in this layout are read too. `granularity` is this project's addition. All
 annotations of an image record are its targets, whatever their category.
@@ -21,18 +22,23 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+from pydantic import ValidationError
 
-from sam3i_edge.data.checks import Field
-from sam3i_edge.data.instructions import GRANULARITIES
+import sam3i_edge
+from sam3i_edge.data.annotation_schema import AnnotationFile, read_file
+from sam3i_edge.data.polygons import polygon_mask
 from sam3i_edge.data.records import Annotation, Record, Segmentation, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import DataError
 from sam3i_edge.files import write_whole
+from sam3i_edge.masks import rle
 
 __all__ = ["Annotation", "Record", "read_annotations", "targets_of", "write_annotations", "write_scenes"]
 
+MOST_SCENES: Final = 10_000_000
 ANNOTATIONS: Final = "annotations.json"
 IMAGES: Final = "images"
+_JOURNAL: Final = ".unfinished.jsonl"  # seed and version, then a line for each scene
 
 _TEXTS: Final = {"concept": "concept", "simple": "simple_query", "complex": "complex_query"}
 
@@ -46,37 +52,7 @@ def read_annotations(path: str | Path) -> list[Record]:
         DataError: the file is missing, no JSON, or a record breaks the layout; names file, record and field.
     """
     path = Path(path)
-    top = Field(_loaded(path), str(path)).mapping()
-    categories = {
-        item["id"].whole(): item["name"].text()
-        for item in (entry.mapping() for entry in top.get("categories", []).items())
-    }
-    images = [entry.mapping() for entry in top["images"].items()]
-    targets: dict[int, list[Annotation]] = {}
-    for number, image in enumerate(images):
-        identity = image["id"].whole()
-        if identity in targets:
-            raise image["id"].error(f"{identity} appears twice; give every record its own id")
-        targets[identity] = []
-        images[number] = image.named(f"image {identity}")
-    for number, entry in enumerate(top["annotations"].items()):
-        item = entry.mapping()
-        identity = item.get("id", number + 1).whole()
-        item = item.named(f"annotation {identity}")
-        image_id = item["image_id"].whole()
-        if image_id not in targets:
-            raise item["image_id"].error(f"{image_id} is the id of no image")
-        category = item.get("category_id", None)
-        targets[image_id].append(
-            Annotation(
-                id=identity,
-                category=categories.get(category.whole(), "") if category.value is not None else "",
-                bbox=item["bbox"].box() if item.get("bbox", None).value is not None else None,
-                segmentation=_segmentation(item["segmentation"]),
-                iscrowd=item.get("iscrowd", 0).whole(),
-            )
-        )
-    return [_record(image, targets[image["id"].whole()], str(path)) for image in images]
+    return _records(read_file(path), str(path))
 
 
 def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
@@ -89,6 +65,96 @@ def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
     Raises:
         ValueError: an id appears twice.
     """
+    write_whole(Path(path), _json(records))
+
+
+def write_scenes(
+    out: str | Path, count: int, seed: int, progress: Callable[[int], None] | None = None
+) -> list[Record]:
+    """Draws scenes into OUT/images/*.png and their records into OUT/annotations.json.
+
+    The same count and seed write the same files. The annotation file comes last; a folder without it is
+    unfinished, keeps the records in a hidden file, and is continued by another call with its seed.
+
+    Args:
+        out: a folder that does not exist, is empty or unfinished.
+        count: scenes, 1 to 10 million.
+        seed: 0 or more; scene i of a seed is the same whatever the count.
+        progress: called with the number of scenes finished after each.
+
+    Returns:
+        The records written; their file names are relative to OUT/images.
+
+    Raises:
+        ValueError: a count outside of 1 to 10 million or a negative seed.
+        DataError: OUT is a file or holds something else, or a picture cannot be written.
+    """
+    if not 1 <= count <= MOST_SCENES or seed < 0:
+        raise ValueError(f"count must be 1 to {MOST_SCENES:,} and seed at least 0, got {count} and {seed}")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; name a folder to write the scenes to")
+    journal = out / _JOURNAL
+    scenes = _begun(journal, seed) if journal.exists() else []
+    if not journal.exists() and out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty; name a new folder, or empty this one first")
+    if len(scenes) > count:
+        raise DataError(
+            f"{out} holds {len(scenes):,} scenes already: give a --count of as many, or a new folder"
+        )
+    (out / IMAGES).mkdir(parents=True, exist_ok=True)
+    for left in (out / IMAGES).glob(".*.part"):  # of a run that was killed
+        left.unlink()
+    # Without the line that the kill may have cut.
+    head = json.dumps({"seed": seed, "version": sam3i_edge.__version__})
+    write_whole(journal, "".join(f"{line}\n" for line in (head, *map(_json, scenes))))
+    annotations = sum(len(record.annotations) for scene in scenes for record in scene)
+    first_id = sum(map(len, scenes)) + 1
+    digits = max(6, len(str(count - 1)))
+    for number in range(len(scenes), count):
+        rng = np.random.default_rng((seed, number))
+        drawn = draw_scene(rng)
+        name = f"{number:0{digits}d}.png"
+        written, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn.image[..., ::-1]))
+        if not written:
+            raise DataError(f"could not encode {name}; this OpenCV build writes no PNG")
+        write_whole(out / IMAGES / name, encoded.tobytes())
+        scene: list[Record] = []
+        for record in scene_records(drawn, rng, file_name=name, first_id=first_id):
+            renumbered = tuple(replace(a, id=annotations + i + 1) for i, a in enumerate(record.annotations))
+            annotations += len(renumbered)
+            scene.append(replace(record, annotations=renumbered))
+        first_id += len(scene)
+        scenes.append(scene)
+        with journal.open("a", encoding="utf-8") as lines:
+            lines.write(_json(scene) + "\n")
+        if progress is not None:
+            progress(number + 1)
+    records = [record for scene in scenes for record in scene]
+    write_annotations(out / ANNOTATIONS, records)
+    journal.unlink()
+    return records
+
+
+def _begun(journal: Path, seed: int) -> list[list[Record]]:
+    """The records of the scenes that an interrupted call has finished."""
+    head, *lines = journal.read_text(encoding="utf-8").splitlines() or [""]
+    found = json.loads(head) if head.endswith("}") else {}
+    if found != {"seed": seed, "version": sam3i_edge.__version__}:
+        raise DataError(
+            f"{journal.parent} holds unfinished scenes of seed {found.get('seed')} and version "
+            f"{found.get('version')}, not {seed} and {sam3i_edge.__version__}: name a new folder"
+        )
+    scenes = []
+    for line in lines:
+        try:
+            scenes.append(_records(AnnotationFile.model_validate_json(line), ""))
+        except ValidationError:  # cut by the kill
+            break
+    return scenes
+
+
+def _json(records: Iterable[Record]) -> str:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
@@ -109,6 +175,7 @@ def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
                 entry["category_id"] = categories.setdefault(target.category, len(categories) + 1)
             if target.bbox is not None:
                 entry["bbox"] = list(target.bbox)
+            entry["area"] = _area(record, target)
             entry["iscrowd"] = target.iscrowd
             entry["segmentation"] = _plain(target.segmentation)
             annotations.append(entry)
@@ -118,110 +185,59 @@ def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
             twice = next(i for i in ids if ids.count(i) > 1)
             raise ValueError(f"{kind} id {twice} appears twice; number the {kind}s anew before writing")
     whole = {
+        "info": {"description": "SAM3-I annotations", "version": sam3i_edge.__version__},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
-    write_whole(Path(path), json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode())
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
-def write_scenes(
-    out: str | Path, count: int, seed: int, progress: Callable[[int], None] | None = None
-) -> list[Record]:
-    """Draws scenes into OUT/images/*.png and their records into OUT/annotations.json.
-
-    The same count and seed write the same files. The annotation file comes last, so a folder without
-    it is unfinished.
-
-    Args:
-        out: a folder that does not exist or is empty.
-        count: scenes, at least 1.
-        seed: 0 or more; scene i of a seed is the same whatever the count.
-        progress: called with the number of scenes finished after each.
-
-    Returns:
-        The records written; their file names are relative to OUT/images.
-
-    Raises:
-        ValueError: a count below 1 or a negative seed.
-        DataError: OUT is a file or holds something, or a picture cannot be written.
-    """
-    if count < 1 or seed < 0:
-        raise ValueError(f"count must be at least 1 and seed at least 0, got {count} and {seed}")
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; name a folder to write the scenes to")
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty; name a new folder, or empty this one first")
-    (out / IMAGES).mkdir(parents=True, exist_ok=True)
-    records: list[Record] = []
-    annotations = 0
-    digits = max(6, len(str(count - 1)))
-    for number in range(count):
-        rng = np.random.default_rng((seed, number))
-        scene = draw_scene(rng)
-        name = f"{number:0{digits}d}.png"
-        written, encoded = cv2.imencode(".png", np.ascontiguousarray(scene.image[..., ::-1]))
-        if not written:
-            raise DataError(f"could not encode {name}; this OpenCV build writes no PNG")
-        write_whole(out / IMAGES / name, encoded.tobytes())
-        for record in scene_records(scene, rng, file_name=name, first_id=len(records) + 1):
-            renumbered = tuple(replace(a, id=annotations + i + 1) for i, a in enumerate(record.annotations))
-            annotations += len(renumbered)
-            records.append(replace(record, annotations=renumbered))
-        if progress is not None:
-            progress(number + 1)
-    write_annotations(out / ANNOTATIONS, records)
-    return records
+def _area(record: Record, target: Annotation) -> int:
+    shape = target.segmentation
+    if isinstance(shape, Mapping):
+        return rle.area(shape)
+    return int(np.count_nonzero(polygon_mask(shape, record.height, record.width)))
 
 
-def _loaded(path: Path) -> object:
-    try:
-        loaded: object = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{path}: {reason}; name an annotation file in the SAM3-I layout") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not text in UTF-8; name an annotation file in the SAM3-I layout"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
-            "was it copied to its end?"
-        ) from error
-    return loaded
-
-
-def _record(image: Field, targets: list[Annotation], source: str) -> Record:
-    texts = image["text_inst_input"].mapping()
-    granularity = image.get("granularity", None)
-    if granularity.value is not None and granularity.value not in GRANULARITIES:
-        raise granularity.error(f"{granularity.value!r} is none of {', '.join(GRANULARITIES)}")
-    return Record(
-        image_id=image["id"].whole(),
-        file_name=image["file_name"].text(),
-        width=image["width"].whole(least=1),
-        height=image["height"].whole(least=1),
-        granularity=granularity.value,
-        annotations=tuple(targets),
-        source=source,
-        **{name: texts.get(key, []).texts() for name, key in _TEXTS.items()},
-    )
-
-
-def _segmentation(entry: Field) -> Segmentation:
-    """Checked for its form here; whether run lengths fill the picture shows when they are decoded."""
-    if not isinstance(entry.value, Mapping):
-        return [polygon.polygon() for polygon in entry.items(least=1)]
-    parts = entry.mapping()
-    size = [side.whole(least=1) for side in parts["size"].items()]
-    if len(size) != 2:
-        raise parts["size"].error(f"must be [height, width], got {size}")
-    counts = parts["counts"]
-    if not isinstance(counts.value, str):
-        return {"size": size, "counts": [count.whole(least=0) for count in counts.items()]}
-    return {"size": size, "counts": counts.value}
+def _records(file: AnnotationFile, source: str) -> list[Record]:
+    categories = {category.id: category.name for category in file.categories}
+    targets: dict[int | str, list[Annotation]] = {}
+    for image in file.images:
+        if image.id in targets:
+            raise DataError(f"{source}: image {image.id}: id appears twice; give every record its own")
+        targets[image.id] = []
+    for number, target in enumerate(file.annotations, start=1):
+        identity = number if target.id is None else target.id
+        if target.image_id not in targets:
+            raise DataError(
+                f"{source}: annotation {identity}: image_id: {target.image_id} is the id of no image"
+            )
+        shape = target.segmentation
+        targets[target.image_id].append(
+            Annotation(
+                id=identity,
+                category="" if target.category_id is None else categories.get(target.category_id, ""),
+                bbox=target.bbox,
+                segmentation=shape
+                if isinstance(shape, list)
+                else {"size": shape.size, "counts": shape.counts},
+                iscrowd=target.iscrowd,
+            )
+        )
+    return [
+        Record(
+            image_id=image.id,
+            file_name=image.file_name,
+            width=image.width,
+            height=image.height,
+            granularity=image.granularity,
+            annotations=tuple(targets[image.id]),
+            source=source,
+            **{name: getattr(image.text_inst_input, key) for name, key in _TEXTS.items()},
+        )
+        for image in file.images
+    ]
 
 
 def _plain(segmentation: Segmentation) -> object:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FINE: Final = 5  # the edges are walked on a grid this much finer than the pixels
+_LONGEST: Final = 10_000_000  # px around a polygon
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> NDArray[np.bool_]:
@@ -18,9 +19,13 @@ def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -
     passes the centre of a column of pixels, everything further down changes sides.
 
     Args:
-        polygons: each a flat list x0, y0, x1, y1, … px, at least three points, finite numbers.
+        polygons: each a flat list x0, y0, x1, y1, … px, finite numbers. One or two points are drawn as
+            pycocotools draws them: next to nothing.
         height: px.
         width: px.
+
+    Raises:
+        ValueError: the way around a polygon is longer than 10 million px.
     """
     union = np.zeros(height * width, np.bool_)
     for polygon in polygons:
@@ -29,6 +34,9 @@ def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -
 
 
 def _single(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    length = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum()
+    if not length <= _LONGEST:
+        raise ValueError(f"the way around a polygon is {length:.3g} px, at most {_LONGEST:,} are allowed")
     grid = np.trunc(points * _FINE + 0.5).astype(np.int64)
     u, v = (np.concatenate(part) for part in zip(*_walk(grid), strict=True))
     turns = np.flatnonzero(u[1:] != u[:-1]) + 1

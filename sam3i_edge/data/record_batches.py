@@ -129,7 +129,7 @@ class RecordBatches(Dataset[Batch]):
         asked += _choose(left or self.questions[name], self.level_weights, count, rng)
         masks: list[NDArray[np.bool_]] = []
         instructions = []
-        first: dict[int, tuple[int, ...]] = {}
+        first: dict[int | str, tuple[int, ...]] = {}
         for question in asked:
             record = question.record
             if record.image_id not in first:

@@ -38,7 +38,7 @@ class Annotation:
         iscrowd: 0 or 1, as in COCO.
     """
 
-    id: int
+    id: int | str
     category: str
     bbox: tuple[float, float, float, float] | None
     segmentation: Segmentation
@@ -63,7 +63,7 @@ class Record:
         source: the file it was read from, for messages.
     """
 
-    image_id: int
+    image_id: int | str
     file_name: str
     width: int
     height: int
@@ -88,18 +88,18 @@ class Record:
     def _mask(self, annotation: Annotation) -> NDArray[np.bool_]:
         where = f"{self.source or 'record'}: image {self.image_id}, annotation {annotation.id}: segmentation"
         shape = annotation.segmentation
-        if not isinstance(shape, Mapping):
-            return polygon_mask(shape, self.height, self.width)
         try:
-            mask = rle.decode(shape)
+            if not isinstance(shape, Mapping):
+                return polygon_mask(shape, self.height, self.width)
+            if list(shape.get("size", ())) == [self.height, self.width]:
+                return rle.decode(shape)
         except ValueError as error:
             raise DataError(f"{where}: {error}; write it again with its real size") from error
-        if mask.shape != (self.height, self.width):
-            raise DataError(
-                f"{where} is {mask.shape[0]} x {mask.shape[1]} (height x width), "
-                f"its image {self.height} x {self.width}; correct the one that is wrong"
-            )
-        return mask
+        found = " x ".join(map(str, shape.get("size", ())))
+        raise DataError(
+            f"{where} is {found} (height x width), its image {self.height} x {self.width}; "
+            "correct the one that is wrong"
+        )
 
 
 def targets_of(record: Record) -> NDArray[np.bool_]:

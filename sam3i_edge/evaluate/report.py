@@ -34,7 +34,7 @@ class Outcome:
         match: the instances of both, matched one to one.
     """
 
-    image_id: int
+    image_id: int | str
     file_name: str
     instruction: str
     level: Level

@@ -3,11 +3,15 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from sam3i_edge import files
 from sam3i_edge.data.annotations import read_annotations, write_annotations, write_scenes
@@ -110,54 +114,63 @@ def broken(*path: object, value: object = None, drop: bool = False) -> dict:
     ("content", "message"),
     [
         ([], "data.json: must be an object, got a list of 0"),
-        (broken("images", drop=True), "data.json: images is missing"),
-        (broken("annotations", drop=True), "data.json: annotations is missing"),
-        (broken("images", value={}), "data.json: images: must be a list, got an object"),
-        (broken("images", 0, "width", drop=True), "data.json: image 7: width is missing"),
+        (broken("images", drop=True), "data.json: images: Field required"),
+        (broken("annotations", drop=True), "data.json: annotations: Field required"),
+        (broken("images", value={}), "data.json: images: must be a valid array, got an object"),
+        (broken("images", 0, "width", drop=True), "data.json: image 7: width: Field required"),
         (
             broken("images", 0, "width", value=0),
-            "image 7: width: must be a whole number of at least 1, got 0",
+            "image 7: width: must be greater than or equal to 1, got 0",
         ),
         (
-            broken("images", 0, "height", value="4"),
-            "image 7: height: must be a whole number of at least 1, got '4'",
+            broken("images", 0, "height", value="four"),
+            "image 7: height: must be a valid integer, unable to parse string as an integer, got 'four'",
         ),
-        (broken("images", 1, "id", value=7), "7 appears twice"),
-        (broken("images", 0, "file_name", value=""), "image 7: file_name: must be a text, got ''"),
-        (broken("images", 0, "text_inst_input", drop=True), "image 7: text_inst_input is missing"),
+        (broken("images", 1, "id", value=7), "image 7: id appears twice"),
+        (
+            broken("images", 0, "file_name", value=""),
+            "image 7: file_name: must be a path inside the folder of images, got ''",
+        ),
+        (broken("images", 0, "text_inst_input", drop=True), "image 7: text_inst_input: Field required"),
         (
             broken("images", 0, "text_inst_input", "concept", value=[3]),
-            "image 7: text_inst_input: concept[0]: must be a text, got 3",
+            "image 7: text_inst_input: concept[0]: must be a valid string, got 3",
         ),
         (
             broken("images", 0, "granularity", value="few"),
-            "image 7: granularity: 'few' is none of one, subset, all",
+            "image 7: granularity: must be 'one', 'subset', 'all' or 'none', got 'few'",
         ),
         (broken("annotations", 0, "image_id", value=99), "annotation 1: image_id: 99 is the id of no image"),
-        (broken("annotations", 0, "segmentation", drop=True), "annotation 1: segmentation is missing"),
+        (broken("annotations", 0, "segmentation", drop=True), "annotation 1: segmentation: Field required"),
         (
             broken("annotations", 0, "segmentation", value=[[1, 2, 3, 4]]),
-            "annotation 1: segmentation[0]: must be x0, y0, x1, y1, … of at least three points, got 4",
+            "annotation 1: segmentation: no polygon has three points, the longest has 2",
         ),
         (
             broken("annotations", 0, "segmentation", value=[[1, 2, 3, 4, 5, float("nan")]]),
             "annotation 1: segmentation[0][5]: must be a finite number, got nan",
         ),
-        (broken("annotations", 0, "segmentation", value=[]), "segmentation: must be a list of at least 1"),
+        (
+            broken("annotations", 0, "segmentation", value=[]),
+            "segmentation: List should have at least 1 item after validation, not 0, got a list of 0",
+        ),
         (
             broken("annotations", 1, "segmentation", "size", value=[4]),
-            "size: must be [height, width], got [4]",
+            "annotation 2: segmentation: size: List should have at least 2 items",
         ),
-        (broken("annotations", 1, "segmentation", "counts", drop=True), "segmentation: counts is missing"),
+        (
+            broken("annotations", 1, "segmentation", "counts", drop=True),
+            "segmentation: counts: Field required",
+        ),
         (
             broken("annotations", 1, "segmentation", "counts", 0, value=-1),
-            "counts[0]: must be a whole number",
+            "counts[0]: must be greater than or equal to 0, got -1",
         ),
         (
             broken("annotations", 0, "bbox", value=[1, 2, 3]),
-            "annotation 1: bbox: must be [x, y, width, height]",
+            "annotation 1: bbox[3]: Field required",
         ),
-        (broken("categories", 0, "name", drop=True), "categories[0]: name is missing"),
+        (broken("categories", 0, "name", drop=True), "categories[0]: name: Field required"),
     ],
 )
 def test_malformed_files_name_record_and_field(save, content: object, message: str) -> None:
@@ -168,15 +181,146 @@ def test_malformed_files_name_record_and_field(save, content: object, message: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            broken("images", 0, "width", value=60_000_000),
+            "width x height is 60000000 x 4, at most 64,000,000",
+        ),
+        (broken("images", 0, "width", value=10**400), "got a number of more than 60 digits"),
+        (broken("images", 0, "id", value=2**64), "got 18446744073709551616"),
+        (broken("images", 0, "file_name", value="../secret.png"), "inside the folder of images, got '../"),
+        (broken("images", 0, "file_name", value="/etc/passwd"), "inside the folder of images"),
+        (broken("images", 0, "file_name", value="a\\..\\..\\b.png"), "inside the folder of images"),
+        (broken("images", 0, "file_name", value="C:\\b.png"), "inside the folder of images"),
+        (
+            broken("annotations", 0, "segmentation", value=[[0, 0, 2e8, 0, 2e8, 2e8]]),
+            "annotation 1: segmentation[0][2]: must be less than or equal to 100000, got 200000000.0",
+        ),
+        (
+            broken("annotations", 0, "segmentation", value=[[0, 0, 10**400, 0, 4, 4]]),
+            "segmentation[0][2]: must be a finite number, got a number of more than 60 digits",
+        ),
+        (broken("annotations", 0, "segmentation", value=[[1, 2, 3, 4, 5, 6, 7]]), "polygon 0 has 7 numbers"),
+        (
+            broken("annotations", 1, "segmentation", "counts", value=[2**62] * 4 + [24]),
+            "annotation 2: segmentation: counts[0]: must be less than or equal to 64000000",
+        ),
+        (
+            {**FILE, "images": [{"id": 1, "file_name": "a"}]},
+            "no image has instructions, as in COCO's own files; want",
+        ),
+    ],
+)
+def test_values_beyond_reason_are_named(save, content: object, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_annotations(save(content))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"images": ' + "[" * 200_000)
+    with pytest.raises(DataError, match=r"is not valid JSON \(recursion limit exceeded"):
+        read_annotations(path)
+
+
+def test_files_as_other_tools_write_them(save) -> None:
+    """A byte order mark, CRLF, backslashes, every id a text: what Windows tools and spreadsheets leave."""
+    whole = read_annotations(save(FILE))
+    content = copy.deepcopy(FILE)
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+        image["file_name"] = "sub\\" + image["file_name"]
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    path = save(content)
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content, indent=1).replace("\n", "\r\n").encode())
+    found = read_annotations(path)
+    assert [replace(record, file_name="000000000042.jpg") for record in found] == whole
+    assert {record.file_name for record in found} == {"sub/000000000042.jpg"}
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = "IMG_7"
+    assert read_annotations(save(content))[0].image_id == "IMG_7"
+
+
+@pytest.mark.parametrize("stray", [[50.0, 30.0, 51.0, 30.0], [30.0, 20.0], [12.5, 3.0, 12.5, 30.0]])
+def test_stray_polygons_are_drawn_as_pycocotools_does(save, caplog, stray) -> None:
+    shape = [[5, 5, 30, 5, 30, 25, 5, 25], stray]
+    content = copy.deepcopy(FILE)
+    content["images"][0] |= {"width": 60, "height": 40}
+    content["annotations"] = [{"id": 1, "image_id": 7, "segmentation": shape}] * 2
+    record = read_annotations(save(content))[0]
+    (said,) = caplog.messages
+    assert "data.json: 2 annotations have a polygon of one or two points beside a whole one" in said
+    wanted = coco.decode(coco.merge(coco.frPyObjects(shape, 40, 60)))
+    assert np.array_equal(record.masks()[0], wanted)
+
+
+def test_a_polygon_that_never_ends_is_refused(save) -> None:
+    content = broken("annotations", 0, "segmentation", value=[[-1e5, 0, 1e5, 3] * 60])
+    record = read_annotations(save(content))[0]
+    with pytest.raises(
+        DataError, match=r"annotation 1: segmentation: the way around a polygon is 2.4e\+07 px"
+    ):
+        record.masks()
+
+
+def test_cocoeval_takes_the_scenes(tmp_path: Path, capsys) -> None:
+    records = write_scenes(tmp_path, 2, 5)
+    truth = COCO(str(tmp_path / "annotations.json"))
+    assert {"info", "images", "annotations", "categories"} <= truth.dataset.keys()
+    found = [
+        {key: entry[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 1.0}
+        for entry in truth.dataset["annotations"]
+    ]
+    evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+    areas = [entry["area"] for entry in truth.dataset["annotations"]]
+    assert areas == [mask.sum() for record in records for mask in record.masks()]
+
+
+def test_an_interrupted_folder_is_continued_to_the_same_files(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "whole", 4, 5)
+
+    def die(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes(tmp_path / "cut", 4, 5, die)
+    journal = tmp_path / "cut" / ".unfinished.jsonl"
+    with journal.open("a") as lines:
+        lines.write('{"images": [{"id"')  # as a kill leaves it
+    (tmp_path / "cut" / "images" / ".000002.png.12-ab.part").touch()
+    with pytest.raises(DataError, match=r"unfinished scenes of seed 5 .* name a new folder"):
+        write_scenes(tmp_path / "cut", 4, 6)
+    with pytest.raises(DataError, match="holds 2 scenes already"):
+        write_scenes(tmp_path / "cut", 1, 5)
+    drawn: list[int] = []
+    write_scenes(tmp_path / "cut", 4, 5, drawn.append)
+    assert drawn == [3, 4]
+    for path in (tmp_path / "whole").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes()
+    assert len(list((tmp_path / "cut").rglob("*"))) == len(list((tmp_path / "whole").rglob("*")))
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json: No such file"):
         read_annotations(tmp_path / "nowhere.json")
     cut = tmp_path / "cut.json"
     cut.write_text(json.dumps(FILE)[:200])
-    with pytest.raises(DataError, match=r"cut.json is not valid JSON \(line 1, column"):
+    with pytest.raises(
+        DataError, match=r"cut.json is not valid JSON \(EOF while parsing .* at line 1 column 200\)"
+    ):
         read_annotations(cut)
     cut.write_bytes(b"\xff\xd8\xff\xe0" * 20)
-    with pytest.raises(DataError, match=r"cut\.json is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"cut\.json is not valid JSON \(expected value at line 1 column 1\)"):
         read_annotations(cut)
 
 
@@ -238,6 +382,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     with pytest.raises(DataError, match="is a file; name a folder"):
         write_scenes(tmp_path / "note.txt", 1, 0)
-    with pytest.raises(ValueError, match="count must be at least 1"):
+    with pytest.raises(ValueError, match="count must be 1 to 10,000,000"):
         write_scenes(tmp_path / "new", 0, 0)
+    with pytest.raises(ValueError, match="count must be 1 to 10,000,000"):
+        write_scenes(tmp_path / "new", 10**20, 0)
     assert not (tmp_path / "new").exists()
