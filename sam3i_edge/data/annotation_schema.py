@@ -14,10 +14,10 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import from_json
 
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.data.instructions import Granularity
@@ -179,7 +179,7 @@ def _complaint(path: Path, content: bytes, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         return f"{path} is not valid JSON ({first['ctx']['error']}); was it copied to its end?"
-    raw: Any = from_json(content)
+    raw = TypeAdapter(Any).validate_json(content)
     images = raw.get("images") if isinstance(raw, dict) else None
     if (
         isinstance(images, list)
