@@ -51,12 +51,19 @@ def benchmark(
         tuple[Path, Path] | None,
         typer.Option(metavar="A.json B.json", hidden=True),
     ] = None,
+    limits: Annotated[bool | None, typer.Option(hidden=True)] = None,
+    curves: Annotated[bool | None, typer.Option(hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Measures every runtime and precision of a model that runs here: agreement, accuracy, speed, memory."""
     if compare is not None:
         a, b = compare
         raise ValueError(f"comparing is a verb of its own: sam3i-edge compare {a} {b}")
+    if limits is not None or curves is not None:
+        raise ValueError(
+            "limits and curves are studies of the source tree: pytest benchmarks/test_rows.py "
+            "benchmarks/test_studies.py --out FOLDER"
+        )
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.data.annotations import IMAGES
     from sam3i_edge.devices.machine import usable_cores

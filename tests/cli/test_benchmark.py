@@ -104,6 +104,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_results(
         (["--data", "nowhere"], 1, "nowhere"),
         (["--data", "maskless"], 1, "no mask, so nothing says what is right"),
         (["--compare", "a.json", "b.json"], 2, "a verb of its own: sam3i-edge compare a.json b.json"),
+        (["--no-limits"], 2, "pytest benchmarks/test_rows.py benchmarks/test_studies.py"),
+        (["--curves"], 2, "pytest benchmarks/test_rows.py benchmarks/test_studies.py"),
         (["-o", "file"], 1, "File exists"),
     ],
 )
