@@ -169,7 +169,9 @@ def first_problem(error: ValidationError, place: str | None = None) -> str:
     if place is None:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-    if first["type"] not in ("value_error", "missing", "json_invalid"):
+    if first["type"] == "unexpected_keyword_argument":
+        reason = "no such field"
+    elif first["type"] not in ("value_error", "missing", "json_invalid"):
         reason += f", got {_shown(first['input'])}"
     return f"{place.lstrip('.')}: {reason}" if place else reason
 

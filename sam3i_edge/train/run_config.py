@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Final, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from sam3i_edge.bundle.manifest import first_problem
+from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.train.alignment import AlignmentWeights
 from sam3i_edge.train.distillation import DistillationWeights
 from sam3i_edge.train.losses import LossWeights
-from sam3i_edge.train.plain_json import from_plain, read_json, to_plain
 
 Group = Literal["image", "base", "simple", "bridge", "complex"]
 StageName = Literal["image", "base", "detail", "1", "2", "3"]
 
 STAGES: tuple[StageName, ...] = ("image", "base", "detail", "1", "2", "3")
+
+# More than anybody means: what is beyond is a slip, and would end in no memory or no end.
+_STEPS: Final = 1_000_000_000
+_BATCH: Final = 100_000
+_SIDE: Final = 8_192  # pixels
+_PROCESSES: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +72,10 @@ class StageConfig:
     renew: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "lr", "text_lr")
-        _at_least_zero(self, "warmup", "none_share", "image_size", "pairs")
+        _positive(self, _STEPS, "steps", "lr", "text_lr")
+        _at_least_zero(self, _STEPS, "warmup", "none_share")
+        _at_least_zero(self, _SIDE, "image_size")
+        _at_least_zero(self, _BATCH, "pairs")
         if self.pairs and self.route != "adapted":
             raise ValueError("pairs align the paths of simple and complex: set route to 'adapted'")
         if self.none_share >= 1:
@@ -106,8 +119,8 @@ class QatConfig:
     supervision: float = 0.0
 
     def __post_init__(self) -> None:
-        _positive(self, "calibration_pairs")
-        _at_least_zero(self, "delay", "supervision")
+        _positive(self, _BATCH, "calibration_pairs")
+        _at_least_zero(self, _STEPS, "delay", "supervision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +149,9 @@ class TrainConfig:
             hold; a run may go on with another value.
     """
 
+    # For everything in it too.
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
     model: str = "sam3i-nano"
     seed: int = 0
     stages: tuple[StageConfig, ...]
@@ -159,11 +175,11 @@ class TrainConfig:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        _positive(
-            self, "images", "instructions", "mask_instructions", "clip", "log_every", "validate_every",
-            "validation_batches", "checkpoint_every", "threads",
-        )  # fmt: skip
-        _at_least_zero(self, "seed", "weight_decay", "workers", "ema_decay")
+        _positive(self, _BATCH, "images", "instructions", "mask_instructions", "validation_batches")
+        _positive(self, _STEPS, "clip", "log_every", "validate_every", "checkpoint_every")
+        _positive(self, _PROCESSES, "threads")
+        _at_least_zero(self, _PROCESSES, "workers")
+        _at_least_zero(self, _STEPS, "seed", "weight_decay", "ema_decay")
         if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be below 1, got {self.ema_decay}")
         if self.mask_instructions > self.instructions:
@@ -205,7 +221,8 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `json.dump`."""
-        return to_plain(self)  # type: ignore[return-value]
+        values: dict[str, object] = _adapter().dump_python(self, mode="json")
+        return values
 
     @classmethod
     def from_json(cls, values: object) -> TrainConfig:
@@ -214,7 +231,7 @@ class TrainConfig:
         Raises:
             TrainingError: a field is unknown, missing, of another type or out of range; the message names it.
         """
-        return from_plain(cls, values)
+        return _checked(json.dumps(values), "the config")
 
     @classmethod
     def read(cls, path: Path) -> TrainConfig:
@@ -223,7 +240,10 @@ class TrainConfig:
         Raises:
             TrainingError: the file cannot be read, is not JSON, or `from_json` refuses it.
         """
-        return cls.from_json(read_json(path))
+        try:
+            return _checked(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), str(path))
+        except OSError as error:
+            raise TrainingError(f"cannot read {path}: {error.strerror}") from error
 
     def difference(self, other: TrainConfig) -> str | None:
         """The first field in which two configs differ, with both values, or None for equal ones."""
@@ -240,13 +260,28 @@ def _difference(one: object, other: object, where: str) -> str | None:
     return next(filter(None, (_difference(a, b, key) for key, a, b in pairs)), None)
 
 
-def _positive(config: object, *names: str) -> None:
+@cache
+def _adapter() -> TypeAdapter[TrainConfig]:
+    return TypeAdapter(TrainConfig)
+
+
+def _checked(content: str | bytes, name: str) -> TrainConfig:
+    try:
+        return _adapter().validate_json(content)
+    except ValidationError as error:
+        raise TrainingError(f"{name}: {first_problem(error)}") from error
+
+
+def _positive(config: object, most: float, *names: str) -> None:
     for name in names:
-        if getattr(config, name) <= 0:
+        if not getattr(config, name) > 0:  # nor is NaN
             raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+    _at_least_zero(config, most, *names)
 
 
-def _at_least_zero(config: object, *names: str) -> None:
+def _at_least_zero(config: object, most: float, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 0:
+        if not getattr(config, name) >= 0:
             raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
+        if getattr(config, name) > most:
+            raise ValueError(f"{name} must be at most {most:,}, got {getattr(config, name):g}")

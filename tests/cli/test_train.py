@@ -87,7 +87,7 @@ def test_a_pause_is_told_apart_from_the_end(tmp_path, asked, capsys):
     [
         ("sam3i-giga", 1, "no training preset 'sam3i-giga'; choose from sam3i-nano"),
         ("no.json", 1, "cannot read no.json"),
-        ("cut.json", 1, "is not JSON"),
+        ("cut.json", 1, "cut.json: Invalid JSON"),
         ("empty.json", 1, "stages"),
     ],
 )

@@ -70,7 +70,7 @@ def stages(**changes):
             r"stages\[2\]: pairs align the paths of simple and complex",
         ),
         ({"alignment": {"kl": -1}}, "alignment: kl must be at least 0"),
-        ({"alignment": {"difficulty": "x"}}, "alignment.difficulty must be one of 'released'"),
+        ({"alignment": {"difficulty": "x"}}, "alignment.difficulty: must be 'released'"),
     ],
 )
 def test_errors_name_the_field(changes, message):
