@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from sam3i_edge.devices import jetson, nvidia
+from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.runtimes import Progress
+from sam3i_edge.user_cache import check_private, private_folder, user_cache
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class EngineKey:
 
 
 def cache_folder() -> Path:
-    """The folder that holds every engine."""
-    return platformdirs.user_cache_path("sam3i-edge") / "engines"
+    """The folder that holds every engine; raises RuntimeUnavailable where the user has no place for one."""
+    return user_cache("engines")
 
 
 def key_of(artifact: Path, builder: str, precision: str, root: Path = Path("/")) -> EngineKey:
@@ -93,10 +93,16 @@ def key_of(artifact: Path, builder: str, precision: str, root: Path = Path("/"))
 
 
 def find(key: EngineKey) -> Path | None:
-    """Gives the folder of a whole engine; a damaged one is removed, with a warning, and None is given."""
+    """Gives the folder of a whole engine; a damaged one is removed, with a warning, and None is given.
+
+    Raises:
+        RuntimeUnavailable: another user could have put it there: an engine is code.
+    """
     folder = key.folder
     if not folder.is_dir():
         return None
+    check_private(folder.parent)
+    check_private(folder)
     damage = _damage(folder, key)
     if damage is None:
         return folder
@@ -124,11 +130,21 @@ def building(key: EngineKey) -> Iterator[Path]:
     """Gives a folder to build in; it becomes `key.folder` when the block ends without an error.
 
     It holds nothing but the timing caches of this machine's other engines, which make the build shorter.
-    Where another process finished the same engine meanwhile, that one stays.
+    Where another process finished the same engine meanwhile, that one stays. Only this user may read or
+    write what is kept.
+
+    Raises:
+        RuntimeUnavailable: there is no folder to build in, or others may write it.
     """
     target = key.folder
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        private_folder(target.parent)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))  # mode 700
+    except OSError as error:
+        raise RuntimeUnavailable(
+            f"engines are built into a folder that cannot be written here ({error}): set XDG_CACHE_HOME to "
+            "one that can"
+        ) from error
     try:
         for file in _timings(key):
             shutil.copyfile(file, folder / file.name)
@@ -137,6 +153,8 @@ def building(key: EngineKey) -> Iterator[Path]:
         files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.suffix != TIMING}
         record = {"key": dataclasses.asdict(key), "files": files}
         (folder / _RECORD).write_text(json.dumps(record, indent=2))
+        for path in folder.iterdir():
+            path.chmod(0o600)
         try:
             os.rename(folder, target)
         except OSError:
@@ -151,9 +169,10 @@ def _timings(key: EngineKey) -> Iterator[Path]:
     same = ("builder", "tensorrt", "compute_capability", "jetpack")
     for record in sorted(cache_folder().glob(f"[!.]*/{_RECORD}"), key=lambda path: path.stat().st_mtime):
         try:
+            check_private(record.parent)
             other = json.loads(record.read_text())["key"]
             alike = all(other[name] == getattr(key, name) for name in same)
-        except _UNREADABLE:
+        except (*_UNREADABLE, RuntimeUnavailable):
             continue  # it is found out, and said, when that engine is opened
         if alike:
             yield from record.parent.glob(f"*{TIMING}")

@@ -207,8 +207,8 @@ def _engine(
         )
     if _BROUGHT in artifact.read_bytes():
         raise ArtifactError(
-            f"{artifact} holds an engine that was built elsewhere ({_BROUGHT.decode()}), and engines are code: "
-            "export the bundle again, its engines are then built on this device"
+            f"{artifact} holds an engine that was built elsewhere ({_BROUGHT.decode()}), and engines are "
+            "code: export the bundle again, its engines are then built on this device"
         )
     key = engine_cache.key_of(artifact, f"onnxruntime {onnxruntime.__version__}", precision)
     folder = engine_cache.find(key)

@@ -9,6 +9,7 @@ really uses is read back from it, see `OpenVinoRuntime.settings`.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import openvino
-import platformdirs
 from numpy.typing import NDArray
 from openvino.exceptions import OVError
 from openvino.frontend import (
@@ -33,6 +33,9 @@ from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.runtimes import BF16
 from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
+from sam3i_edge.user_cache import private_folder, user_cache
+
+_log = logging.getLogger(__name__)
 
 # Where a graph says at which precision it was exported. One that says nothing is taken for fp32.
 PRECISION_KEY = ["sam3i_edge", "precision"]
@@ -89,6 +92,7 @@ class OpenVinoRuntime:
         """Runs the graph once; see `Runtime.run`."""
         if self._compiled is None:
             raise RuntimeUnavailable(f"{self._name} was closed: open it again to run it")
+        shared_core()  # raises in a forked child
         self._check(inputs)
         try:
             if self._request is None:
@@ -152,21 +156,46 @@ def open(
         raise RuntimeUnavailable(
             f"device {device!r} computes in float16 and {artifact.name} is fp32: ask for precision='fp16'"
         )
-    keep = kind != "CPU" and not low_memory
-    cache = platformdirs.user_cache_path("sam3i-edge") / "openvino" if keep else None
+    cache = _cache_folder() if kind != "CPU" and not low_memory else None
     compiled, settings = _compile(model, target, threads, exported, cache)
+    if cache is not None:
+        for path in cache.iterdir():
+            path.chmod(0o600)
     return OpenVinoRuntime(compiled, artifact.name, settings)
 
 
-@functools.cache
+def _cache_folder() -> Path | None:
+    """The folder of compiled graphs, which only this user can have filled; else None, and a warning."""
+    try:
+        return private_folder(user_cache("openvino"))
+    except (OSError, RuntimeUnavailable) as error:
+        _log.warning("compiled graphs are not kept, each opening compiles them anew: %s", error)
+        return None
+
+
 def shared_core() -> Any:
     """The `openvino.Core` of this process, which stays until the process ends.
 
     A Core's CPU device gives the thread a stack for signals, and when it goes it puts back the stack that it
     found. Two that do not go in the reverse order of their coming leave one that was freed: the next signal,
     a Ctrl-C too, is then a segmentation fault. (`SigAltStackSetup` of OpenVINO's CPU plugin, 2026.4.1.)
+
+    Raises:
+        RuntimeUnavailable: it was made before `fork`: its threads are the parent's, and a child waits for
+            them for ever.
     """
-    return openvino.Core()
+    core, process = _core()
+    if process != os.getpid():
+        raise RuntimeUnavailable(
+            "OpenVINO was started before this process was forked, and does not work in the child: start "
+            "processes with multiprocessing.get_context('spawn'), or open the Segmenter in the child only"
+        )
+    return core
+
+
+@functools.cache
+def _core() -> tuple[Any, int]:
+    return openvino.Core(), os.getpid()
 
 
 @functools.cache
@@ -238,7 +267,6 @@ def _compile(
     if kind == "CPU":
         config["INFERENCE_NUM_THREADS"] = threads or usable_cores()
     if cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
         config["CACHE_DIR"] = os.fspath(cache)
     try:
         if _DYNAMIC_QUANTIZATION in core.get_property(target, "SUPPORTED_PROPERTIES"):

@@ -2,11 +2,17 @@
 
 Importing this package loads no framework: ONNX Runtime, OpenCV and the rest load with the first name
 that needs them, and torch only with training and export.
+
+It also keeps what loads later from telling its maker that it was used. ONNX Runtime and the Hub's client read
+a variable when they are imported; a value that the user set stays. OpenVINO does without its package
+`openvino_telemetry` where that cannot be imported.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +22,11 @@ if TYPE_CHECKING:
     from sam3i_edge.scene import Scene as Scene
     from sam3i_edge.segmenter import Segmenter as Segmenter
     from sam3i_edge.stream import Stream as Stream
+
+for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_variable, "1")
+# It has no variable; a module that is None raises ImportError, and whoever imported it before keeps it.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __version__ = "0.2.0"
 

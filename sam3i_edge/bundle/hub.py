@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam3i_edge.errors import ArtifactError, UnknownModel
+from sam3i_edge.user_cache import user_cache
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -45,7 +46,6 @@ def fetch(
         ArtifactError: the repository is gated or missing, or the Hub cannot be reached.
     """
     import huggingface_hub
-    import platformdirs
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -55,7 +55,7 @@ def fetch(
 
     # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
     label = name.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
-    folder = platformdirs.user_cache_path("sam3i-edge") / kind / label
+    folder = user_cache(kind) / label
     try:
         huggingface_hub.snapshot_download(
             name,

@@ -41,11 +41,7 @@ def _print(facts: dict[str, Any]) -> None:
         *_board(facts["jetson"]),
         ("NVIDIA", _nvidia(facts["nvidia"])),
         ("versions", f"sam3i-edge {about['sam3i_edge']}, Python {about['python']}"),
-        (
-            "cache",
-            f"{cache['folder']}, {cache['bytes'] / 2**20:.1f} MiB, {cache['engines']} engines"
-            + ("" if cache["writable"] else "; it cannot be written to"),
-        ),
+        ("cache", cache["detail"] or _cache(cache)),
         ("Hub", "offline" if offline["offline"] else "may be asked"),
     ]
     print_table(title, ("", ""), rows)
@@ -75,6 +71,13 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["problems"]:
         typer.echo()
         print_table("known to go wrong", ("",), [(problem,) for problem in facts["problems"]])
+
+
+def _cache(cache: dict[str, Any]) -> str:
+    held = f"{cache['folder']}, {cache['bytes'] / 2**20:.1f} MiB, {cache['engines']} engines"
+    if cache["writable"]:
+        return held
+    return f"{held}; it cannot be written to: set XDG_CACHE_HOME to a folder that can"
 
 
 def _board(board: dict[str, Any] | None) -> list[tuple[str, str]]:

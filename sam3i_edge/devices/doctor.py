@@ -29,7 +29,7 @@ from sam3i_edge import runtimes
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.devices import jetson, machine, nvidia
 from sam3i_edge.devices.profiles import DEVICES, choose
-from sam3i_edge.errors import Sam3iError
+from sam3i_edge.errors import RuntimeUnavailable, Sam3iError
 from sam3i_edge.runtimes import engine_cache
 from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
 
@@ -45,14 +45,16 @@ _ONE_OF = {
     "onnxruntime": r"onnxruntime(-(?!e)\w+)*",
     "cv2": r"opencv(-contrib)?-python(-headless)?",
 }
-_READ_ONNX = (
-    "onnxruntime",
-    "openvino",
-)  # the others prove themselves by their own tiny graph, without a figure
+# The others prove themselves by their own tiny graph, without a figure.
+_READ_ONNX = ("onnxruntime", "openvino")
 _RUNS = 20
 _LIMIT_S = 300  # building a first TensorRT engine takes its time
 
-_MEASURE = "import json, sys; from sam3i_edge.devices import doctor; print(json.dumps(doctor.measure(*sys.argv[1:])))"
+_MEASURE = """
+import json, sys
+from sam3i_edge.devices import doctor
+print(json.dumps(doctor.measure(*sys.argv[1:])))
+"""
 
 
 def examine(root: Path = Path("/")) -> dict[str, Any]:
@@ -156,6 +158,8 @@ def _row(runtime: str, device: str, installed: Mapping[str, str], root: Path) ->
 
 def _measured_apart(runtime: str, device: str) -> dict[str, Any]:
     """`measure` in another process, so that its end is a row."""
+    if getattr(sys, "frozen", False):  # such a program has no interpreter to start
+        return measure(runtime, device)
     above = str(Path(sam3i_edge.__file__).parent.parent)
     paths = [above, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -277,8 +281,11 @@ def _problems(installed: Mapping[str, str], tensorrt: str | None) -> list[str]:
 
 
 def _cache() -> dict[str, Any]:
-    """The folder of engines and fetched models."""
-    folder = engine_cache.cache_folder().parent
+    """The folder of engines, compiled graphs and fetched models."""
+    try:
+        folder = engine_cache.cache_folder().parent
+    except RuntimeUnavailable as error:
+        return {"folder": None, "bytes": 0, "engines": 0, "writable": False, "detail": str(error)}
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     holder = next(path for path in (folder, *folder.parents) if path.is_dir())
     return {
@@ -286,6 +293,7 @@ def _cache() -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in files),
         "engines": sum(path.name == "engine.json" for path in files),
         "writable": os.access(holder, os.W_OK),
+        "detail": None,
     }
 
 

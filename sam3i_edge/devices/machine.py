@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam3i_edge.devices import cgroup
+
 # What makes integers and half precision fast: the name that users know -> the kernel's, by architecture.
 _X86 = {
     "AVX2": "avx2",
@@ -52,7 +54,7 @@ class Machine:
         processor: what the processor calls itself.
         cores: those that this process may run on.
         features: instructions that matter for speed -> whether they are there. Empty where nothing tells.
-        memory_bytes: memory of the machine.
+        memory_bytes: memory of the machine, or what the container may take of it where that is less.
         available_bytes: what of it could be taken now.
     """
 
@@ -69,27 +71,34 @@ def inspect(root: Path = Path("/")) -> Machine:
     """Reads the machine.
 
     Args:
-        root: folder that stands for "/", where the processor is described.
+        root: folder that stands for "/", where processor and container are described.
     """
     import psutil  # not needed to segment
 
     darwin = sys.platform == "darwin"
     processor, features = _apple_processor() if darwin else _linux_processor(_text(root / "proc/cpuinfo"))
     memory = psutil.virtual_memory()
+    total, available = memory.total, memory.available
+    limit = cgroup.memory_limit(root)
+    if limit is not None:
+        total = min(total, limit[0])
+        available = min(available, max(0, limit[0] - limit[1]))
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         processor=processor or platform.processor() or None,
         cores=usable_cores(),
         features=features,
-        memory_bytes=memory.total,
-        available_bytes=memory.available,
+        memory_bytes=total,
+        available_bytes=available,
     )
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may keep busy: those it may run on, within its container's share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cgroup.cpu_limit()
+    return cores if share is None else max(1, min(cores, int(share)))
 
 
 def peak_memory() -> int:

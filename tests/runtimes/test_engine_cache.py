@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from sam3i_edge.devices import nvidia
+from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.runtimes import engine_cache
 
 
@@ -119,9 +120,14 @@ def test_a_timing_cache_may_grow(graph):
 
 def test_an_interrupted_build_leaves_nothing_that_looks_whole(graph):
     key = key_of(graph)
-    with pytest.raises(KeyboardInterrupt), engine_cache.building(key) as folder:
-        (folder / "detector.engine").write_bytes(b"half")
-        raise KeyboardInterrupt
+
+    def stop():
+        with engine_cache.building(key) as folder:
+            (folder / "detector.engine").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
     assert list(engine_cache.cache_folder().iterdir()) == []
 
 
@@ -132,3 +138,29 @@ def test_the_engine_of_another_process_stays(graph):
         build(key, b"the other's")
     assert (engine_cache.find(key) / "detector.engine").read_bytes() == b"the other's"
     assert len(list(engine_cache.cache_folder().iterdir())) == 1
+
+
+def test_only_this_user_may_read_what_is_kept(graph):
+    key = key_of(graph)
+    build(key)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (key.folder.parent, *key.folder.rglob("*"))}
+    assert modes == {"cache": 0o700, "detector.engine": 0o600, "fp32.timing": 0o600, "engine.json": 0o600}
+    assert key.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("what", ["", "detector.engine", "fp32.timing", ".."])
+def test_an_engine_that_others_could_have_written_is_not_opened(graph, what):
+    key = key_of(graph)
+    build(key)
+    (key.folder / what).chmod(0o777)
+    with pytest.raises(RuntimeUnavailable, match=r"may be written by others .* run as code"):
+        engine_cache.find(key)
+    if what in ("detector.engine", "fp32.timing"):
+        assert build(key_of(graph, "fp16")) == [], "nor are its timings taken"
+
+
+def test_without_a_folder_to_write_the_line_says_what_to_set(graph, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(engine_cache, "cache_folder", lambda: tmp_path / "file" / "engines")
+    with pytest.raises(RuntimeUnavailable, match=r"cannot be written here .*set XDG_CACHE_HOME"):
+        build(key_of(graph))

@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -162,3 +165,24 @@ def test_the_tiny_graph_is_valid_and_says_what_it_computes():
     onnx.checker.check_model(onnx.load_from_string(tiny_graph()), full_check=True)
     (got,) = onnxruntime.InferenceSession(tiny_graph()).run(["y"], {"x": tiny_input()})
     np.testing.assert_allclose(got, tiny_output(), atol=1e-6)
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from sam3i_edge.runtimes import open_runtime
+runtime = open_runtime('onnxruntime', Path(sys.argv[1]), 'cpu', threads=2)
+ids = {'input_ids': np.arange(32)[None]}
+before = runtime.run(ids)['text_features']
+child = os.fork()
+if not child:
+    os._exit(7 if np.array_equal(before, runtime.run(ids)['text_features']) else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_runs_what_its_parent_opened(text_encoder):
+    ran = [sys.executable, "-c", FORKED, text_encoder]
+    assert subprocess.check_output(ran, text=True, timeout=60) == "7\n"

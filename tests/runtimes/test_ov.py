@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_auto_takes_a_device_and_tells_which(saved):
 
 
 def test_what_a_gpu_is_asked_for(fake_device, saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(ov.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(ov, "user_cache", lambda name: tmp_path / "sam3i-edge" / name)
     asked = fake_device("GPU", EXECUTION_DEVICES=["GPU.0"])
     runtime = ov.open(saved("fp16"), "intel-gpu")
     folder = tmp_path / "sam3i-edge" / "openvino"
@@ -267,3 +268,64 @@ def test_a_signal_after_graphs_were_closed_in_the_order_of_their_opening(saved):
         [sys.executable, "-c", script, saved("fp32")], capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stdout) == (0, "told\n"), ran.stderr
+
+
+def test_compiled_graphs_are_for_this_user_only(fake_device, saved, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ov, "user_cache", lambda name: tmp_path / name)
+    asked = fake_device("GPU")
+    folder = tmp_path / "openvino"
+    folder.mkdir(mode=0o755)
+    (folder / "graph.blob").write_bytes(b"compiled")
+    (folder / "graph.blob").chmod(0o644)
+    ov.open(saved("fp16"), "intel-gpu")
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder / "graph.blob")] == [0o700, 0o600]
+    assert asked[-1][1]["CACHE_DIR"] == str(folder)
+    (folder / "graph.blob").chmod(0o666)
+    ov.open(saved("fp16"), "intel-gpu")
+    assert "CACHE_DIR" not in asked[-1][1]
+    assert "compiled graphs are not kept" in caplog.text
+    assert "may be written by others" in caplog.text
+
+
+def test_without_a_home_it_runs_and_says_that_it_keeps_nothing(fake_device, saved, monkeypatch, caplog):
+    def no_home(name):
+        raise RuntimeUnavailable("this user has no home folder")
+
+    monkeypatch.setattr(ov, "user_cache", no_home)
+    asked = fake_device("GPU")
+    ov.open(saved("fp16"), "intel-gpu").run({"x": tiny_input()})
+    assert "CACHE_DIR" not in asked[-1][1]
+    assert "compiled graphs are not kept, each opening compiles them anew: this user has no" in caplog.text
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.runtimes import ov, tiny_graph
+path = Path(sys.argv[1])
+runtime = ov.open(path, 'cpu', 2)
+runtime.run({'x': tiny_graph.tiny_input()})
+child = os.fork()
+if not child:
+    for use in (lambda: runtime.run({'x': tiny_graph.tiny_input()}), lambda: ov.open(path, 'cpu', 2)):
+        try:
+            use()
+        except RuntimeUnavailable as error:
+            print(error, flush=True)
+    runtime.close()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_is_told_to_spawn_and_does_not_wait(saved):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, saved("fp32")], capture_output=True, text=True, timeout=60, check=True
+    )
+    first, second, code = done.stdout.splitlines()
+    assert first == second
+    assert "does not work in the child" in first
+    assert "multiprocessing.get_context('spawn')" in first
+    assert code == "7"
