@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.levels import Level, as_level
-from sam3i_edge.masks import native, rle
+from sam3i_edge.masks import rle
+from sam3i_edge.masks.lazy import Index, LazyMasks, rows_of
+from sam3i_edge.masks.outline import Polygon
+from sam3i_edge.pipeline.postprocess import read_only
 from sam3i_edge.pipeline.preprocess import ImageSource, load_image
 from sam3i_edge.pipeline.prompt import VISUAL
+from sam3i_edge.result_json import read_result, short
 
 if TYPE_CHECKING:
     import supervision
-
-Index: TypeAlias = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer]
-_T = TypeVar("_T", bound=np.generic)
-
-# Kinds of the plain values in the JSON; the others have code of their own.
-_TEXTS = ("level", "level_chosen_by", "model", "device", "runtime", "precision")
-_PLAIN: dict[str, type | tuple[type, ...]] = {
-    "instruction": (str, type(None)),
-    **dict.fromkeys(_TEXTS, str),
-    **dict.fromkeys(("presence", "threshold"), (int, float)),
-    "truncated": bool,
-    "tokens_cut": int,
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -116,58 +107,45 @@ class Result:
         array = np.asarray(given, dtype=dtype) if shared else np.array(given, dtype=dtype)
         if array.shape != shape:
             raise ValueError(f"{name} must be {list(shape)}, got {list(array.shape)}")
-        object.__setattr__(self, name, _read_only(array))
+        object.__setattr__(self, name, read_only(array))
 
     @functools.cached_property
-    def _runs(self) -> tuple[native.MaskRuns, ...]:
-        if self.mask_logits is not None:
-            return tuple(native.mask_rle(logits, self.image_size) for logits in self.mask_logits)
-        return tuple(
-            {
-                "size": packed["size"],
-                "counts": rle.decompress(packed["counts"]),
-                "area": rle.area(packed),
-                "bbox": [int(side) for side in rle.box(packed)],
-            }
-            for packed in self.mask_rle
-        )
+    def _lazy(self) -> LazyMasks:
+        return LazyMasks(self.image_size, self.mask_logits, self.mask_counts)
 
-    @functools.cached_property
+    @property
     def masks(self) -> NDArray[np.bool_]:
         """[N, H, W] bool, made on first use and kept: N bytes a pixel of the image."""
-        masks = np.empty((len(self), *self.image_size), dtype=np.bool_)
-        for number, mask in enumerate(self.iter_masks()):
-            masks[number] = mask
-        return _read_only(masks)
+        return self._lazy.stacked
 
     def iter_masks(self) -> Iterator[NDArray[np.bool_]]:
         """Masks [H, W] bool one by one, where all at once would be too much memory."""
-        for runs in self._runs:
-            yield rle.decode(runs)
+        return iter(self._lazy)
 
-    @functools.cached_property
+    @property
     def merged(self) -> NDArray[np.bool_]:
         """[H, W] bool, the union of all masks."""
-        union = np.zeros(self.image_size, dtype=np.bool_)
-        for mask in self.iter_masks():
-            union |= mask
-        return _read_only(union)
+        return self._lazy.merged
 
-    @functools.cached_property
+    @property
     def areas(self) -> NDArray[np.int64]:
         """[N] int64, pixels in each mask."""
-        return _read_only(np.array([runs["area"] for runs in self._runs], dtype=np.int64))
+        return self._lazy.areas
 
     @property
     def mask_rle(self) -> list[rle.Rle]:
         """The N masks as COCO run lengths, with `counts` as text."""
-        return [{"size": list(self.image_size), "counts": counts} for counts in self._compressed]
+        return self._lazy.rle
 
-    @functools.cached_property
-    def _compressed(self) -> tuple[str, ...]:
-        if self.mask_counts is not None:
-            return self.mask_counts
-        return tuple(rle.compress(runs["counts"]) for runs in self._runs)
+    @property
+    def polygons(self) -> tuple[tuple[Polygon, ...], ...]:
+        """The outlines of the N masks along the edges of pixels, a `Polygon` for each connected part.
+
+        A `Polygon` is (exterior, holes), as `shapely.Polygon(*polygon)` takes it: float32 [P, 2] in pixels,
+        and a tuple of such rings. COCO's polygons have no holes: `exterior.ravel().tolist()` is one, and
+        `mask_rle` is the whole mask.
+        """
+        return self._lazy.polygons
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -183,31 +161,16 @@ class Result:
             IndexError: a position is out of range, or there are not N booleans.
             TypeError: `index` is none of these.
         """
-        rows = self._rows(index)
+        rows = rows_of(index, len(self))
         values = self._values()
-        values.update(scores=_read_only(self.scores[rows]), boxes=_read_only(self.boxes[rows]))
-        if self.mask_logits is not None:
-            values["mask_logits"] = _read_only(self.mask_logits[rows])
-        elif self.mask_counts is not None:
-            values["mask_counts"] = tuple(self.mask_counts[row] for row in rows)
+        values.update(scores=read_only(self.scores[rows]), boxes=read_only(self.boxes[rows]))
+        masks = self._lazy.take(rows)
+        values.update(mask_logits=masks.logits, mask_counts=masks.packed)
         if self.track_ids is not None:
-            values["track_ids"] = _read_only(self.track_ids[rows])
+            values["track_ids"] = read_only(self.track_ids[rows])
         part = Result(**values)
-        if "_runs" in self.__dict__:
-            part.__dict__["_runs"] = tuple(self._runs[row] for row in rows)
+        part.__dict__["_lazy"] = masks
         return part
-
-    def _rows(self, index: Index) -> NDArray[np.int64]:
-        every = np.arange(len(self), dtype=np.int64)
-        if isinstance(index, slice):
-            return every[index]
-        wanted = np.atleast_1d(index)
-        if wanted.size == 0 and wanted.dtype != np.bool_:
-            wanted = wanted.astype(np.int64)  # an empty list comes as float64
-        if isinstance(index, (bool, np.bool_)) or wanted.ndim != 1 or wanted.dtype.kind not in "biu":
-            raise TypeError(f"index a Result by int, slice, positions or N booleans, not {index!r}")
-        rows: NDArray[np.int64] = every[wanted]
-        return rows
 
     def filter(self, *, score: float | None = None, area: int | None = None) -> Result:
         """The instances that pass every limit that is given.
@@ -279,9 +242,9 @@ class Result:
                 "segmentation": segmentation,
                 "area": runs["area"],
                 "bbox": [float(side) for side in runs["bbox"]],
-                "score": _short(score),
+                "score": short(score),
             }
-            for segmentation, runs, score in zip(self.mask_rle, self._runs, self.scores, strict=True)
+            for segmentation, runs, score in zip(self.mask_rle, self._lazy.runs, self.scores, strict=True)
         ]
 
     def to_supervision(self) -> supervision.Detections:
@@ -315,7 +278,7 @@ class Result:
             "level_chosen_by": self.level_chosen_by,
             "presence": float(self.presence),
             "instances": [
-                {"score": _short(score), "box": [_short(side) for side in box], "mask": mask, **track}
+                {"score": short(score), "box": [short(side) for side in box], "mask": mask, **track}
                 for score, box, mask, track in zip(
                     self.scores, self.boxes, self.mask_rle, self._tracks(), strict=True
                 )
@@ -346,29 +309,15 @@ class Result:
         Raises:
             ValueError: a key is missing or of the wrong kind, or a mask is not of the image's size.
         """
-        try:
-            height, width = (int(side) for side in data["image_size"])
-            instances = list(data["instances"])
-            scores = np.array([instance["score"] for instance in instances], dtype=np.float32)
-            boxes = np.array([instance["box"] for instance in instances], dtype=np.float32)
-            masks = [_checked(instance["mask"], height, width) for instance in instances]
-            tracks = [int(instance["track_id"]) for instance in instances if "track_id" in instance]
-            timings = {str(step): float(value) for step, value in data["timings_ms"].items()}
-            plain = {name: data[name] for name in _PLAIN}
-        except KeyError as error:
-            raise ValueError(f"this JSON is no result: it has no {error}") from error
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"this JSON is no result: {error}") from error
-        for name, value in plain.items():
-            if not isinstance(value, _PLAIN[name]):
-                raise ValueError(f"this JSON is no result: {name} is {value!r}")
+        read = read_result(data)
+        tracks = [one.track_id for one in read.instances if one.track_id is not None]
+        plain = read.model_dump(exclude={"instances", "image_size"})
         return cls(
-            image_size=(height, width),
-            scores=scores,
-            boxes=boxes if instances else boxes.reshape(0, 4),
-            mask_counts=tuple(masks),
+            image_size=(read.image_size[0], read.image_size[1]),
+            scores=np.array([one.score for one in read.instances], dtype=np.float32),
+            boxes=np.array([one.box for one in read.instances], dtype=np.float32).reshape(-1, 4),
+            mask_counts=tuple(one.mask.counts for one in read.instances),
             track_ids=np.array(tracks, dtype=np.int64) if tracks else None,
-            timings_ms=timings,
             **plain,
         )
 
@@ -379,10 +328,7 @@ class Result:
         Raises:
             ValueError: it is not JSON, or no result.
         """
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError(f"this JSON is no result: it is a {type(data).__name__}, want an object")
-        return cls.from_dict(data)
+        return cls.from_dict(json.loads(text))
 
     @property
     def _asked(self) -> str:
@@ -406,22 +352,3 @@ class Result:
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, because unpickled arrays are writable; what was made lazily is left out.
         return functools.partial(type(self), **self._values()), ()
-
-
-def _checked(mask: Mapping[str, Any], height: int, width: int) -> str:
-    """The run lengths of one mask from JSON, known to be sound and to fill the image exactly."""
-    counts, size = mask["counts"], list(mask["size"])
-    if not isinstance(counts, str) or size != [height, width]:
-        raise ValueError(f"a mask of the image {height} x {width} has size {size} and counts {counts!r:.40}")
-    rle.area(mask)
-    return counts
-
-
-def _read_only(array: NDArray[_T]) -> NDArray[_T]:
-    array.flags.writeable = False
-    return array
-
-
-def _short(value: np.float32) -> float:
-    """The shortest decimal that reads back as the same float32: 0.9, not 0.8999999761581421."""
-    return float(str(np.float32(value)))

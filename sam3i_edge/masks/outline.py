@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +40,8 @@ def polygons(mask: NDArray[np.bool_]) -> tuple[Polygon, ...]:
 
 def _parts(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
     """The regions whose pixels share a side, each cut out, and the (x, y) of its cut's corner."""
+    import cv2
+
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     parts = []
     for number in range(1, count):
@@ -61,6 +62,8 @@ def _ring(region: NDArray[np.bool_], corner: NDArray[np.int64]) -> NDArray[np.fl
     OpenCV follows the centres of pixels. On a grid twice as fine, in which pixel (x, y) covers the points 2x
     to 2x + 2, these centres lie on the edges; only inner corners are cut, and put back.
     """
+    import cv2
+
     height, width = region.shape
     fine = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     for down in range(3):

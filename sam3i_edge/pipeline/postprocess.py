@@ -82,10 +82,10 @@ def select(
     _check_finite("mask_logits", mask_logits[index])
     shifted = mask_logits[index].astype(np.float32, copy=False) - np.float32(mask_threshold)
     return Detections(
-        index=_read_only(index),
-        scores=_read_only(scores[index].astype(np.float32)),
-        boxes=_read_only(pixel_boxes(boxes[index], image_size)),
-        mask_logits=_read_only(shifted),
+        index=read_only(index),
+        scores=read_only(scores[index].astype(np.float32)),
+        boxes=read_only(pixel_boxes(boxes[index], image_size)),
+        mask_logits=read_only(shifted),
         presence=sigmoid(presence_logit),
         truncated=0 < count == len(index),
     )
@@ -181,6 +181,7 @@ def _check_finite(name: str, values: NDArray[np.floating] | np.float64) -> None:
         )
 
 
-def _read_only(array: NDArray[_T]) -> NDArray[_T]:
+def read_only(array: NDArray[_T]) -> NDArray[_T]:
+    """The array itself, which can no longer be written to."""
     array.flags.writeable = False
     return array
