@@ -29,7 +29,7 @@ _WHOLE = 336  # above, a quick run times the encoder of transformers by block
 
 @dataclass(frozen=True)
 class Way:
-    """How a model is run: a method of `official_session.Session` and what it takes after side and threads."""
+    """How a model is run: a method of `OfficialSession`, and what it takes after side and threads."""
 
     name: str
     opened: str
