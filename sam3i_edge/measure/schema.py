@@ -1,4 +1,4 @@
-"""`results.json`, what a benchmark found, schema version 2. docs/benchmarks.md explains each field.
+"""`results.json`, what a benchmark found, schema version 2. docs/benchmarks.md says how they are measured.
 
 Figures that could not be measured are null, never zero and never estimated.
 """
