@@ -42,12 +42,13 @@ def curve_table(one: Curve) -> Table:
 
 def draw_curves(curves: Sequence[Curve], path: Path) -> None:
     """Draws every curve, median and p90, into one picture."""
-    figure = Figure(figsize=(6, 3 * len(curves)), layout="constrained")
+    figure = Figure(figsize=(8, 3 * len(curves)), layout="constrained")
     for axes, one in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
         xs = [point.x for point in one.points]
         axes.plot(xs, [point.p90 for point in one.points], color="0.7", label="p90")
         axes.plot(xs, [point.p50 for point in one.points], marker="o", label="median")
-        axes.set(title=one.title, xlabel=one.x, ylabel=one.y, ylim=(0, None))
+        axes.set_title(one.title, fontsize=10)
+        axes.set(xlabel=one.x, ylabel=one.y, ylim=(0, None))
         axes.legend()
     figure.savefig(path)
 
