@@ -14,6 +14,7 @@ from sam3i_edge.bundle.manifest import Manifest, Variant
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
 from sam3i_edge.export.float_bundle import PARITY_PAIRS
 from sam3i_edge.export.gate import LARGE, Gate
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.model.weights import build_model, open_weights, read_config
 from sam3i_edge.runtimes import BF16
 
@@ -163,7 +164,7 @@ def _write(folder: Path, gate: Gate, target: str, precision: str) -> tuple[dict[
             shutil.rmtree(path)
         status = str(error)
         if isinstance(error, ImportError):
-            status = f"{error}: pip install 'sam3i-edge[{extra}]'"
+            status = f"{error}: {install_hint(extra)}"
         return {}, VariantRow(
             target=target, precision=precision, variant="", bytes=size, agreement=gate.compared, status=status
         )

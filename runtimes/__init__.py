@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 
 Array = NDArray[np.generic]
 
@@ -35,13 +36,13 @@ class Runtime(Protocol):
 
 
 # name -> (module with `open(artifact, device, threads, low_memory=...) -> Runtime` and `probe(device)`, the
-# package it needs). A module that builds engines also has `prepare(artifact, device, precision, progress)`,
-# and its `open` takes `precision`.
-_RUNTIMES: dict[str, tuple[str, str]] = {
-    "onnxruntime": ("sam3i_edge.runtimes.ort", "onnxruntime"),
+# extra that brings its package, None for the base install). A module that builds engines also has
+# `prepare(artifact, device, precision, progress)`, and its `open` takes `precision`.
+_RUNTIMES: dict[str, tuple[str, str | None]] = {
+    "onnxruntime": ("sam3i_edge.runtimes.ort", None),
     "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
-    "eager": ("sam3i_edge.runtimes.eager", "'sam3i-edge[train]'"),
-    "coreml": ("sam3i_edge.runtimes.coreml", "coremltools"),
+    "eager": ("sam3i_edge.runtimes.eager", "train"),
+    "coreml": ("sam3i_edge.runtimes.coreml", "coreml"),
 }
 
 RUNTIMES = tuple(_RUNTIMES)
@@ -117,10 +118,11 @@ def probe(runtime: str, device: str) -> None:
 def _module(runtime: str) -> ModuleType:
     if runtime not in _RUNTIMES:
         raise RuntimeUnavailable(f"unknown runtime {runtime!r}; choose from {', '.join(_RUNTIMES)}")
-    module, package = _RUNTIMES[runtime]
+    module, extra = _RUNTIMES[runtime]
     try:
         return importlib.import_module(module)
     except ImportError as missing:
         raise RuntimeUnavailable(
-            f"runtime {runtime!r} cannot be imported ({missing}): pip install {package}"
+            f"runtime {runtime!r} cannot be imported ({missing}): "
+            f"{'pip install onnxruntime' if extra is None else install_hint(extra)}"
         ) from missing

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 
 INTERFACE_KEY = "com.sam3i-edge.interface"
 
@@ -233,7 +234,7 @@ def _coremltools(device: str) -> Any:
         import coremltools
     except ImportError as missing:
         raise RuntimeUnavailable(
-            f"runtime 'coreml' cannot be imported ({missing}): pip install 'sam3i-edge[coreml]'"
+            f"runtime 'coreml' cannot be imported ({missing}): {install_hint('coreml')}"
         ) from missing
     return coremltools
 

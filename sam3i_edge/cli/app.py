@@ -6,8 +6,10 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted. An error is one line
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
@@ -88,15 +90,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(f"SAM3I_LOG must be {', '.join(_LOG_LEVELS)}, got {wanted!r}", 2)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     _log.setLevel(_LOG_LEVELS[wanted])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # An instruction that the terminal's code page lacks must not cost the result.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="sam3i-edge", standalone_mode=False)
     except _UsageError as error:
         return _report(f"{cast(Any, error).format_message()} (see 'sam3i-edge --help')", 2)
-    except typer.Abort:
-        return _report("aborted", 1)
+    except (typer.Abort, KeyboardInterrupt) as error:
+        interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+        return _report("interrupted", 130) if interrupted else _report("aborted", 1)
     except (Sam3iError, ValueError, OSError) as error:
         _log.debug("the command failed", exc_info=True)
         return _report(str(error) or type(error).__name__, _exit_code(error))
+    except ImportError as error:
+        _log.debug("the command failed", exc_info=True)
+        return _report(f"a package is missing or broken ({error}): 'sam3i-edge doctor' lists what to add", 1)
+    except MemoryError:
+        _log.debug("the command failed", exc_info=True)
+        return _report("the memory of this machine, or of its container, was not enough", 1)
+    except Exception as error:  # the one place: whoever runs a command gets a line, and a way to report it
+        _log.debug("the command failed", exc_info=True)
+        return _report(
+            f"a fault of sam3i-edge, please report it ({type(error).__name__}: {error}): run the command "
+            "again with SAM3I_LOG=debug, and send what it prints with that of 'sam3i-edge doctor --json'",
+            1,
+        )
     return code if isinstance(code, int) else 0
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 
 
 @contextlib.contextmanager
@@ -25,5 +26,5 @@ def needs(verb: str, extra: str) -> Iterator[None]:
         if missing.name is not None and missing.name.startswith("sam3i_edge"):
             raise
         raise RuntimeUnavailable(
-            f"'sam3i-edge {verb}' needs {missing.name}: pip install 'sam3i-edge[{extra}]'"
+            f"'sam3i-edge {verb}' needs {missing.name}: {install_hint(extra)}"
         ) from missing

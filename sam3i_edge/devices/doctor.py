@@ -30,6 +30,7 @@ from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.devices import jetson, machine, nvidia
 from sam3i_edge.devices.profiles import DEVICES, choose
 from sam3i_edge.errors import RuntimeUnavailable, Sam3iError
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.runtimes import engine_cache
 from sam3i_edge.runtimes.tiny_graph import tiny_graph, tiny_input, tiny_output
 
@@ -230,7 +231,7 @@ def _extras(installed: Mapping[str, str]) -> list[dict[str, Any]]:
     rows = []
     for extra, names in sorted(_requirements().items()):
         missing = sorted(name for name in names if name not in installed)
-        line = f"pip install 'sam3i-edge[{extra}]'" if missing else None
+        line = install_hint(extra) if missing else None
         rows.append({"extra": extra, "missing": missing, "install": line})
     return rows
 
@@ -252,7 +253,7 @@ def _requirements() -> dict[str, set[str]]:
 def _install_line(distribution: str) -> str:
     for extra, names in sorted(_requirements().items(), key=lambda item: len(item[1])):
         if distribution in names:
-            return f"pip install 'sam3i-edge[{extra}]'"
+            return install_hint(extra)
     return f"pip install {distribution}"
 
 

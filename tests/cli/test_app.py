@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -226,3 +227,61 @@ def test_json_is_ascii_and_one_line(folder, tiny_bundle, capsys):
     assert shown.isascii()
     assert shown.count("\n") == 1
     assert json.loads(shown)["instruction"] == "caf\u00e9"
+
+
+def _fails_with(error, monkeypatch):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ModuleNotFoundError("No module named 'torch'"), 1, "a package is missing .*'torch'.*doctor"),
+        (MemoryError(), 1, "memory of this machine"),
+        (PermissionError(13, "Permission denied", "/out"), 1, "Permission denied: '/out'"),
+        (RuntimeError("no such thing"), 1, "please report it .RuntimeError: no such thing.*SAM3I_LOG=debug"),
+        (KeyError("x"), 1, "please report it .KeyError"),
+    ],
+)
+def test_whatever_happens_leaves_as_one_line(monkeypatch, capsys, error, code, words):
+    _fails_with(error, monkeypatch)
+    assert main(["info"]) == code
+    (line,) = _lines(capsys.readouterr().err)
+    assert re.search(words, line)
+
+
+def test_a_fault_keeps_its_traceback_for_whoever_asks(monkeypatch, capsys, caplog):
+    _fails_with(RuntimeError("no such thing"), monkeypatch)
+    monkeypatch.setenv("SAM3I_LOG", "debug")
+    assert main(["info"]) == 1
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
+def test_an_instruction_that_the_terminal_lacks_costs_no_result(folder, encoding):
+    command = [
+        sys.executable,
+        "-m",
+        "sam3i_edge",
+        "segment",
+        "star.png",
+        "\u661f red star \u2605",
+        "--threads",
+        "1",
+    ]
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C", "LC_ALL": "C"}
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u661f" in done.stdout
+    assert (folder / "star-segmented.png").is_file()
+
+
+def test_a_pipe_that_closes_leaves_no_traceback(folder):
+    command = f"{sys.executable} -m sam3i_edge info | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

@@ -16,6 +16,7 @@ from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli.app import main
 from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.export import gate as variant
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 
 ANY = Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None)
@@ -143,6 +144,4 @@ def test_without_torch_the_message_says_what_to_install(tmp_path):
     root = Path(next(iter(sam3i_edge.__path__))).parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 1
-    assert done.stderr == (
-        "sam3i-edge: 'sam3i-edge quantize' needs torch: pip install 'sam3i-edge[export]'\n"
-    )
+    assert done.stderr == (f"sam3i-edge: 'sam3i-edge quantize' needs torch: {install_hint('export')}\n")

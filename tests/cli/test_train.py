@@ -12,6 +12,7 @@ from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli import train as verb
 from sam3i_edge.cli.app import main
 from sam3i_edge.devices.machine import usable_cores
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.train import trainer
 from sam3i_edge.train.presets import fine_tuning, preset, quantization_aware
@@ -131,7 +132,7 @@ def test_without_torch_the_message_says_what_to_install(tmp_path, arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 1
     verb = arguments[0]
-    assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: pip install 'sam3i-edge[{verb}]'\n"
+    assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: {install_hint(verb)}\n"
 
 
 def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):

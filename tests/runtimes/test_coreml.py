@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.runtimes import coreml as mlpackage
 from sam3i_edge.runtimes import open_runtime, probe
 from sam3i_edge.runtimes.coreml import INTERFACE_KEY, ImageInput, Interface, Port
@@ -177,7 +179,7 @@ def test_elsewhere_it_refuses_before_importing_anything(package, monkeypatch):
 
 def test_the_missing_package_is_named(mac, package, monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(RuntimeUnavailable, match=r"pip install 'sam3i-edge\[coreml\]'"):
+    with pytest.raises(RuntimeUnavailable, match=re.escape(install_hint("coreml"))):
         open_runtime("coreml", package, "apple")
 
 
