@@ -10,6 +10,7 @@ import typer
 
 from sam3i_edge.cli.output import Json, note, print_json, print_table
 from sam3i_edge.cli.segment import Device, Threads
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.levels import LEVELS, as_level
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def benchmark(
     lacking = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if lacking:
         note(
-            f"no report.html and no pareto.png, since {' and '.join(lacking)} is not installed: pip install "
-            "'sam3i-edge[bench]', or read results.json"
+            f"no report.html and no pareto.png, since {' and '.join(lacking)} is not installed: "
+            f"{install_hint('bench')}, or read results.json"
         )
     out.mkdir(parents=True, exist_ok=True)
     results = runner.blank(rows, chosen)
