@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -20,6 +22,15 @@ LEAST_CAPABILITY = 80  # bfloat16 matrix instructions
 # Kernel launches by the kernel's name, for tests: a test that compares the reference with itself shows here.
 LAUNCHES: Counter[str] = Counter()
 
+# Capability -> {"tiles": {kernel: its fastest tile}, "slower": [operators that lose to torch.compile]}, of
+# the chips that were measured; scripts/gpu_tables.py writes it. Kernels take their tables' tiles elsewhere.
+MEASURED: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("measured.json").read_text(encoding="utf-8")
+)
+ASKED_TILES: dict[str, tuple[Any, ...]] = {}  # what kernels would take by their tables, for a search of tiles
+
+Tile = TypeVar("Tile", bound=tuple[Any, ...])
+
 
 def use_triton(
     operator: str,
@@ -30,6 +41,8 @@ def use_triton(
     limits: str = "",
 ) -> bool:
     """The one rule: Triton when all tensors lie on one CUDA device, the reference otherwise.
+
+    Auto is the reference too where `measured.json` says that torch.compile is faster on such a chip.
 
     Args:
         operator: name for the error.
@@ -50,6 +63,8 @@ def use_triton(
     if implementation == "reference":
         return False
     obstacle = limits or _obstacle(tensors, dtypes, interpreter=implementation == "triton")
+    if implementation == "auto" and not obstacle:
+        return operator not in _measured(next(iter(tensors.values())).device).get("slower", ())
     if obstacle and implementation == "triton":
         raise ValueError(
             f"{operator}: Triton cannot run this: {obstacle}; {describe(tensors)}. "
@@ -139,6 +154,17 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     device = arguments[0].device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         kernel[grid](*arguments, **options)
+
+
+def tile_of(kernel: str, chip: int, table: Tile) -> Tile:
+    """The fastest tile of a kernel on a chip of this capability where it was measured, or its table's."""
+    ASKED_TILES[kernel] = table
+    found = MEASURED.get(str(chip), {}).get("tiles", {}).get(kernel)
+    return table if found is None else type(table)(*found)
+
+
+def _measured(device: torch.device) -> dict[str, Any]:
+    return MEASURED.get(str(capability(device)), {})
 
 
 @torch.compiler.assume_constant_result

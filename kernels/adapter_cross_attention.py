@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
+from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, tile_of, use_triton
 from sam3i_edge.kernels._triton import AotCase, cast, dot, jit, tl, triton
 from sam3i_edge.kernels.adapter_mlp import (
     POINTERS,
@@ -287,16 +287,6 @@ def _cross_attention_kernel(
 
 
 @jit
-def _store_head(weights, logits, offset_sums, p, grad_s, head, prompt, rows, left, T, H: tl.constexpr):
-    """What the gradients of one head's keys, offsets and values are made of."""
-    place = head * T + rows[:, None] * (H * T) + prompt[None, :]
-    inside = (rows < left)[:, None] & (prompt < T)[None, :]
-    tl.store(offset_sums + head * T + prompt, tl.sum(grad_s, 0), mask=prompt < T)
-    tl.store(weights + place, cast(p, weights.dtype.element_ty), mask=inside)
-    tl.store(logits + place, cast(grad_s, logits.dtype.element_ty), mask=inside)
-
-
-@jit
 def _cross_attention_backward_kernel(
     x, grad, grad_x, normals, weights, logits, offset_sums, keys, offsets, values,
     stride_b, stride_n, stride_c, N, T,
@@ -331,6 +321,8 @@ def _cross_attention_backward_kernel(
     tl.store(normals + place, normal, mask=inside)
     g = cast(load_block(grad, rows, channels, C, 1, left, C).to(ACCUMULATE), dtype)
     grad_normal = tl.zeros((BLOCK_N, WHOLE_C), ACCUMULATE)
+    place_t = rows[:, None] * (H * T) + prompt[None, :]
+    inside_t = (rows < left)[:, None] & (prompt < T)[None, :]
     for head in range(0, H):
         if ONE_TILE:
             key = load_block(keys + head * T * C, prompt, channels, C, 1, T, C)
@@ -340,8 +332,11 @@ def _cross_attention_backward_kernel(
             value = load_block(values + head * T * C, prompt, channels, C, 1, T, C)
             grad_p = dot(g, tl.trans(value))
             grad_s = p * (grad_p - tl.sum(p * grad_p, 1)[:, None])
-            _store_head(weights, logits, offset_sums, p, grad_s, head, prompt, rows, left, T, H)
-            grad_normal = dot(cast(grad_s, dtype), key, grad_normal)
+            tl.store(offset_sums + head * T + prompt, tl.sum(grad_s, 0), mask=prompt < T)
+            tl.store(weights + head * T + place_t, cast(p, dtype), mask=inside_t)
+            grad_s = cast(grad_s, dtype)
+            tl.store(logits + head * T + place_t, grad_s, mask=inside_t)
+            grad_normal = dot(grad_s, key, grad_normal)
         else:
             greatest = tl.full((BLOCK_N,), float("-inf"), ACCUMULATE)
             total, mean = tl.zeros((BLOCK_N,), ACCUMULATE), tl.zeros((BLOCK_N,), ACCUMULATE)
@@ -364,8 +359,12 @@ def _cross_attention_backward_kernel(
                 p = tl.exp(p - greatest[:, None]) / total[:, None]
                 value = load_block(values + head * T * C, part, channels, C, 1, T, C)
                 grad_s = p * (dot(g, tl.trans(value)) - mean[:, None])
-                _store_head(weights, logits, offset_sums, p, grad_s, head, part, rows, left, T, H)
-                grad_normal = dot(cast(grad_s, dtype), key, grad_normal)
+                tl.store(offset_sums + head * T + part, tl.sum(grad_s, 0), mask=part < T)
+                inside_part = (rows < left)[:, None] & (part < T)[None, :]
+                tl.store(weights + head * T + start + place_t, cast(p, dtype), mask=inside_part)
+                grad_s = cast(grad_s, dtype)
+                tl.store(logits + head * T + start + place_t, grad_s, mask=inside_part)
+                grad_normal = dot(grad_s, key, grad_normal)
 
     # Loaded again rather than held in registers through the loop.
     tile = load_block(x, rows, channels, stride_n, stride_c, left, C).to(ACCUMULATE)
@@ -403,13 +402,17 @@ def _constants(
     heads: int, channels: int, prompt: int, dtype: torch.dtype, chip: int, *, backward: bool
 ) -> dict[str, Any]:
     """Constants and launch options of a kernel."""
-    tile = TILES[max(known for known in TILES if known <= chip)][backward]
+    name = f"adapter_cross_attention {'backward' if backward else 'forward'}"
+    tile = tile_of(name, chip, TILES[max(known for known in TILES if known <= chip)][backward])
+    block = max(32, triton.next_power_of_2(prompt))  # 16 spills in the backward
+    if block > LONGEST_TILE:
+        block = LONGEST_TILE if backward else 32  # 64 spill in the forward
     constants = {
         "H": heads,
         "C": channels,
         "EPS": _EPS,
         "BLOCK_N": tile.tokens,
-        "BLOCK_T": max(32, min(LONGEST_TILE, triton.next_power_of_2(prompt))),  # 16 spills in the backward
+        "BLOCK_T": block,
         "ONE_TILE": prompt <= LONGEST_TILE,
         "WHOLE_C": max(16, triton.next_power_of_2(channels)),
         "ACCUMULATE": tl.float64 if dtype == torch.float64 else tl.float32,

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
+from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, tile_of, use_triton
 from sam3i_edge.kernels._triton import AotCase, cast, dot, jit, tl, triton
 
 WIDEST_BOTTLENECK = 256  # two hidden tensors of a tile are held in registers
@@ -353,7 +353,9 @@ TILES = {
 def _constants(channels: int, width: int, dtype: torch.dtype, chip: int, *, backward: bool) -> dict[str, Any]:
     """Constants and launch options of a kernel."""
     by_width = TILES[max(known for known in TILES if known <= chip)]
-    tile = by_width[min(most for most in by_width if width <= most)][backward]
+    most = min(known for known in by_width if width <= known)
+    name = f"adapter_mlp {'backward' if backward else 'forward'}, R to {most}"
+    tile = tile_of(name, chip, by_width[most][backward])
     return {
         "C": channels,
         "R": width,

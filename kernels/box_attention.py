@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
+from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, tile_of, use_triton
 from sam3i_edge.kernels._triton import AotCase, cast, dot, jit, tl
 
 _WIDEST_HEAD = 64  # channels; more do not fit the tiles below
@@ -356,6 +356,16 @@ class _Tiles(NamedTuple):
 
 
 def _tiles(chip: int, dtype: torch.dtype, head_dim: int) -> _Tiles:
+    """What was fastest on such a chip, or what `_table` has for it."""
+    table = _table(chip, dtype, head_dim)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return table
+    size = 32 if head_dim <= 32 else _WIDEST_HEAD
+    names = (f"box_attention {name}, d to {size}" for name in table._fields)
+    return _Tiles(*(tile_of(name, chip, tile) for name, tile in zip(names, table, strict=True)))
+
+
+def _table(chip: int, dtype: torch.dtype, head_dim: int) -> _Tiles:
     """The configuration for a compute capability: the largest tried that spills nothing there.
 
     All have 16 columns: 72 are 4.5 of them, so 10 % of the work is on columns outside of the image.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
+from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, tile_of, use_triton
 from sam3i_edge.kernels._triton import AotCase, cast, dot, jit, tl
 
 GROUP = 32  # input channels that share a scale
@@ -185,7 +185,10 @@ def int4_linear_op(
     x = x if x.stride(-1) == 1 else x.contiguous()
     (rows, width), channels = x.shape, packed.shape[0]
     out = x.new_empty((rows, channels))
-    tile = _tile(capability(x.device), rows, x.dtype)
+    chip = capability(x.device)
+    table = _tile(chip, rows, x.dtype)
+    size = {32: "to 64 rows", 64: "to 512 rows", 128: "more rows"}[table.rows]
+    tile = tile_of(f"int4_linear {str(x.dtype)[6:]}, {size}", chip, table)
     launch(
         _int4_linear_kernel,
         (-(-rows // tile.rows), -(-channels // tile.channels)),

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, use_triton
+from sam3i_edge.kernels._dispatch import Implementation, capability, check, launch, tile_of, use_triton
 from sam3i_edge.kernels._triton import AotCase, cast, dot, jit, tl
 
 Activation = Literal["gelu", "relu"]
@@ -246,7 +246,10 @@ def int8_linear_op(
     x = x if x.stride(-1) == 1 else x.contiguous()
     (rows, width), channels = x.shape, weight.shape[0]
     out = x.new_empty((rows, channels), dtype=out_dtype)
-    tile = _tile(capability(x.device), rows, x.dtype)
+    chip = capability(x.device)
+    table = _tile(chip, rows, x.dtype)
+    size = {32: "to 64 rows", 64: "to 512 rows", 128: "more rows"}[table.rows]
+    tile = tile_of(f"int8_linear {str(x.dtype)[6:]}, {size}", chip, table)
     launch(
         _int8_linear_kernel,
         (-(-rows // tile.rows), -(-channels // tile.channels)),

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam3i_edge.data.dataset import Batch
 from sam3i_edge.model.boxes import box_iou, cxcywh_to_xyxy, generalized_iou
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.train.matcher import MatchCost, Matches, match
+
+if TYPE_CHECKING:  # drawing scenes takes OpenCV, paying for predictions takes torch
+    from sam3i_edge.data.dataset import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Fixtures of the kernel tests. tests/conftest.py sets TRITON_INTERPRET where there is no GPU."""
+"""Fixtures of the kernel tests. tests/conftest.py sets TRITON_INTERPRET where there is no GPU.
+
+A bare GPU machine runs these tests without that file, which imports more than is there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,13 @@ import pytest
 import torch
 
 from sam3i_edge.kernels._dispatch import LAUNCHES
+
+torch.use_deterministic_algorithms(True)  # fills torch.Tensor.new_empty with NaN too
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
