@@ -134,7 +134,8 @@ def _result(ratio: float) -> dict:
         times = {"median_ms": ms, "p90_ms": ms}
         return {
             "operator": "box_attention", "batch": 1, "dtype": "float16", "contender": contender,
-            "error": 1e-3, "forward": times, "training": times, "forward_mib": 1.0, "training_mib": 2.0, "gbs": 100.0,
+            "error": 1e-3, "forward": times, "training": times, "forward_mib": 1.0, "training_mib": 2.0,
+            "gbs": 100.0,
         }  # fmt: skip
 
     rows = [row("Triton", ratio), row("torch.compile", 1.0), row("FlexAttention", 0.1)]
