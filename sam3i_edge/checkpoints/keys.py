@@ -116,11 +116,20 @@ def convert_keys(state: Mapping[str, torch.Tensor], layouts: Sequence[KeyLayout]
     return Converted(layout.name, tensors, dropped)
 
 
+_WANTED = {"split": "does not split into q, k and v", "no_cls": "is no table [1, positions, width]"}
+
+
 def _rename(layout: KeyLayout, name: str, value: torch.Tensor) -> dict[str, torch.Tensor] | None:
     for pattern, target, operation in layout.rules:
         found = pattern.fullmatch(name)
         if found:
             to = found.expand(target)
+            if (operation == "split" and (not value.ndim or value.shape[0] % 3)) or (
+                operation == "no_cls" and value.ndim != 3
+            ):
+                raise ArtifactError(
+                    f"the tensor {name} has shape {tuple(value.shape)}, which {_WANTED[operation]}"
+                )
             if operation == "split":
                 return {to.replace("{qkv}", n): part for n, part in zip("qkv", value.chunk(3), strict=True)}
             return {to: value[:, 1:] if operation == "no_cls" else value}

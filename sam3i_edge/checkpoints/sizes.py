@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.model.config import SAM3I_OFFICIAL, ModelConfig
+from sam3i_edge.model.config import SAM3I_OFFICIAL, ModelConfig, check_sizes
 
 # What no shape tells; taken from the user's config, else from the official model.
 UNTOLD = (
@@ -57,7 +57,7 @@ def read_sizes(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"cannot read the config {path}: {error}") from error
     sizes = values.get("dims", values) if isinstance(values, dict) else None
     if not isinstance(sizes, dict):
@@ -86,6 +86,10 @@ def infer_config(
         ArtifactError: a tensor that tells a size is missing, a given size disagrees, the official defaults do
             not fit a model of this size, or `resolution` is not allowed.
     """
+    try:
+        check_sizes({name: value for name, value in given.items() if name not in _IGNORED})
+    except ValueError as error:
+        raise ArtifactError(f"the config says: {error}") from error
     told: dict[str, Any] = {name: _dimension(tensors, *place) for name, place in _FROM_SHAPE.items()}
     told |= {name: _count(tensors, prefix) for name, prefix in _FROM_COUNT.items()}
     told["adapter_dim"] = tensors[_ADAPTER].shape[0] if _ADAPTER in tensors else 0

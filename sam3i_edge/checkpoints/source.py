@@ -105,14 +105,14 @@ def _open_folder(path: Path) -> Source:
     if (path / "config.json").is_file():
         try:
             sizes = config_values(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{path / 'config.json'} is damaged: {error}") from error
     if (path / _INDEX).is_file():
         try:
             shards = sorted(
                 set(json.loads((path / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
             )
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path / _INDEX} is damaged: {error}") from error
         state: dict[str, torch.Tensor] = {}
         for shard in shards:
@@ -139,7 +139,13 @@ def _only_tensors(path: Path, state: Mapping[object, object]) -> dict[str, torch
     wrong = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if wrong:
         raise ArtifactError(f"{path} mixes tensors with other entries: {', '.join(wrong[:20])}")
-    return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    odd = sorted(n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized or t.is_meta)
+    if odd:
+        raise ArtifactError(
+            f"{path} holds sparse, quantized or empty tensors, want plain ones: {', '.join(odd[:20])}"
+        )
+    return tensors
 
 
 def _first_line(error: BaseException) -> str:

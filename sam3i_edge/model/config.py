@@ -2,8 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Final
+
+# More than any model has: what is beyond is a slip, and would end in no memory.
+_MOST: Final = 1 << 20
+_LIMITS: Final = {"image_size": 8_192, "pretrain_image_size": 8_192}
+# Parts that a model can do without.
+_MAY_BE_ZERO: Final = {
+    "vit_depth", "conv_depth", "text_layers", "encoder_layers", "decoder_layers", "geometry_layers",
+    "score_dim", "adapter_dim",
+}  # fmt: skip
+
+
+def check_sizes(values: Mapping[str, Any]) -> None:
+    """Checks sizes one by one; whether they fit together, `ModelConfig` says.
+
+    Args:
+        values: some fields of `ModelConfig`, by name.
+
+    Raises:
+        ValueError: one is no number of its kind or beyond its limit; names it.
+    """
+    for name, value in values.items():
+        if name == "backbone":
+            continue
+        if name == "adapter_scale":
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
+            continue
+        least = 0 if name in _MAY_BE_ZERO or name == "vit_global_blocks" else 1
+        most = _LIMITS.get(name, _MOST)
+        several = name in ("vit_global_blocks", "conv_widths")
+        if several != isinstance(value, list | tuple):
+            raise ValueError(
+                f"{name} must be {'a list of numbers' if several else 'one number'}, got {value!r:.60}"
+            )
+        for size in value if several else [value]:
+            if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= most:
+                raise ValueError(f"{name} must be a whole number from {least} to {most:,}, got {size!r:.60}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +102,7 @@ class ModelConfig:
     max_detections: int = 64
 
     def __post_init__(self) -> None:
+        check_sizes(asdict(self))
         if self.backbone not in ("vit", "conv"):
             raise ValueError(f"backbone must be 'vit' or 'conv', got {self.backbone!r}")
         if self.image_size <= 0 or self.image_size % self.stride:

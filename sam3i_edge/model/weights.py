@@ -187,7 +187,7 @@ def read_config(folder: Path) -> ModelConfig:
         return ModelConfig.from_dict(values)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} does not hold a model's sizes: {error}") from error
 
 

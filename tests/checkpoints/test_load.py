@@ -136,6 +136,20 @@ def test_what_the_tensors_say_wins_and_what_they_do_not_say_is_asked_for(tmp_pat
     ):
         read_checkpoint(STAGE3, config=CONFIG, resolution=200)
     assert read_checkpoint(STAGE3, config=CONFIG, resolution=112).config.image_size == 112
+    for given, message in (
+        (
+            {"window_size": 0},
+            "the config says: window_size must be a whole number from 1 to 1,048,576, got 0",
+        ),
+        ({"image_size": 10**6}, "image_size must be a whole number from 1 to 8,192, got 1000000"),
+        ({"adapter_scale": float("nan")}, "adapter_scale must be a finite number, got nan"),
+        ({"vit_global_blocks": 3}, "vit_global_blocks must be a list of numbers, got 3"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            read_checkpoint(STAGE3, config=json.loads(CONFIG.read_text())["dims"] | given)
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(ArtifactError, match="cannot read the config"):
+        read_checkpoint(STAGE3, config=tmp_path / "deep.json")
     (tmp_path / "odd.json").write_text(json.dumps({"dims": {"vit_wdith": 4}}))
     with pytest.raises(ArtifactError, match="names unknown sizes: vit_wdith"):
         read_checkpoint(STAGE3, config=tmp_path / "odd.json")
@@ -158,6 +172,7 @@ def _damaged(tmp_path: Path, state: dict[str, torch.Tensor]) -> dict[str, tuple[
 
     whole = STAGE3.read_bytes()
     key = "transformer.decoder.query_embed.weight"
+    table = next(name for name in state if name.endswith("trunk.pos_embed"))
     folder = tmp_path / "folder"
     folder.mkdir()
     index = tmp_path / "index"
@@ -197,6 +212,14 @@ def _damaged(tmp_path: Path, state: dict[str, torch.Tensor]) -> dict[str, tuple[
             r"\(20, 31\), want \(20, 32\)",
         ),
         "dtype": (path("dtype.pt", saved({**state, key: torch.zeros(20, 32).int()})), "int32, want a float"),
+        "sparse": (
+            path("sparse.pt", saved({**state, key: torch.eye(20, 32).to_sparse()})),
+            f"holds sparse, quantized or empty tensors, want plain ones: {key}",
+        ),
+        "a position table of one dimension": (
+            path("table.pt", saved({**state, table: torch.zeros(577)})),
+            r"pos_embed has shape \(577,\), which is no table",
+        ),
         "twice": (
             path("twice.pt", saved({**state, f"detector.{key}": state[key]})),
             "are in the checkpoint twice",

@@ -110,6 +110,13 @@ def test_config_takes_the_official_names() -> None:
         ({"image_size": 1022}, "do not tile"),
         ({"backbone": "swin"}, "'vit' or 'conv'"),
         ({"text_heads": 7}, "not a multiple of its 7 heads"),
+        ({"window_size": 0}, "window_size must be a whole number from 1 to 1,048,576, got 0"),
+        ({"image_size": 1_008_000}, "image_size must be a whole number from 1 to 8,192, got 1008000"),
+        ({"vocab_size": 2**32}, "vocab_size must be a whole number from 1 to 1,048,576, got 4294967296"),
+        ({"d_model": 10**400}, r"d_model must be a whole number .* got 1000"),
+        ({"ffn_dim": "2048"}, "ffn_dim must be a whole number from 1 to 1,048,576, got '2048'"),
+        ({"adapter_scale": float("inf")}, "adapter_scale must be a finite number, got inf"),
+        ({"vit_global_blocks": 7}, "vit_global_blocks must be a list of numbers, got 7"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
