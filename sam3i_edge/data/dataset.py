@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
@@ -36,6 +35,7 @@ from sam3i_edge.data.scenes import SIZES, DrawnScene, draw_scene
 from sam3i_edge.data.shapes import SHAPES
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.pipeline.preprocess import to_pixel_values
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ _GRANULARITIES: dict[Level, dict[Granularity, float]] = {
     "complex": {"one": 0.45, "subset": 0.2, "all": 0.35},
 }
 _TRIES = 12
+_HALVES = (0.5, 0.5, 0.5)  # mean and deviation of the models that are trained here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,9 +301,7 @@ def assemble(
         rng: chooses the pairs that get masks and, with `augment`, the resizing filter.
         augment: vary the filter that shrinks the image.
     """
-    pixels = np.stack(
-        [normalise(_resize(s.image, shape.image_size, rng if augment else None)) for s in samples]
-    )
+    pixels = np.stack([_pixel_values(s.image, shape.image_size, rng if augment else None) for s in samples])
     objects = np.concatenate([[0], np.cumsum([len(s.masks) for s in samples])])
     masks = [shrink_mask(mask, shape.mask_size) for s in samples for mask in s.masks]
     asked = [(i, instruction) for i, s in enumerate(samples) for instruction in s.instructions]
@@ -351,23 +350,18 @@ def shrink_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     return cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def normalise(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[S, S, 3] uint8 -> [3, S, S] float32, (x / 255 - 0.5) / 0.5."""
-    return np.ascontiguousarray((image.astype(np.float32) * (2 / 255) - 1).transpose(2, 0, 1))
-
-
-def _resize(image: NDArray[np.uint8], size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
-    """To size x size, whatever the aspect: antialiased bilinear, or with `rng` sometimes another filter."""
+def _pixel_values(
+    image: NDArray[np.uint8], size: int, rng: np.random.Generator | None
+) -> NDArray[np.float32]:
+    """What inference makes of an image, float32 [3, S, S]; with `rng` sometimes by another filter."""
     if rng is not None and rng.random() < 0.4:
         # Users' images were resized before by filters of all kinds; aliasing ones only where little is lost.
         filters = [cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR]
         if max(image.shape[:2]) > 2 * size:
             filters = [cv2.INTER_AREA]
-        return cv2.resize(image, (size, size), interpolation=filters[rng.integers(len(filters))])  # type: ignore[return-value]
-    # Antialiased bilinear on uint8, as Pillow computes it: what inference does.
-    source = torch.from_numpy(image).permute(2, 0, 1)[None]
-    small = functional.interpolate(source, (size, size), mode="bilinear", antialias=True)
-    return small[0].permute(1, 2, 0).numpy()
+        image = cv2.resize(image, (size, size), interpolation=filters[rng.integers(len(filters))])  # type: ignore[assignment]
+    values: NDArray[np.float32] = to_pixel_values(image, size, _HALVES, _HALVES)[0]
+    return values
 
 
 def load_batches(data: Dataset[Batch], numbers: range, *, workers: int) -> Iterator[Batch]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
@@ -17,8 +16,9 @@ from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
 from sam3i_edge.data.dataset import Batch, BatchShape, Encode, Sample, assemble, draw, mask_boxes
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.records import Record
-from sam3i_edge.errors import DataError
+from sam3i_edge.errors import DataError, ImageError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.pipeline.preprocess import load_image
 
 # One picture in this many is kept for validation.
 HELD_OUT = 20
@@ -206,12 +206,13 @@ def _usable(record: Record) -> NDArray[np.bool_]:
 
 
 def _read_image(path: Path, record: Record) -> NDArray[np.uint8]:
-    found = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if found is None:
-        raise DataError(f"{path} is missing or no image; {ANNOTATIONS} names it in record {record.image_id}")
+    try:
+        found = load_image(path)
+    except ImageError as error:
+        raise DataError(f"{error}; {ANNOTATIONS} names it in record {record.image_id}") from error
     if found.shape[:2] != (record.height, record.width):
         raise DataError(
             f"{path} is {found.shape[1]} x {found.shape[0]} px, record {record.image_id} says "
             f"{record.width} x {record.height}; correct the one that is wrong"
         )
-    return np.ascontiguousarray(found[..., ::-1]).view(np.uint8)
+    return found

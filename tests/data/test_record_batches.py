@@ -137,7 +137,7 @@ def test_bad_folders_are_named(folder):
         batches(folder)
     write(folder, record(1, "gone.png", [square(1, 0)], "all"))
     with pytest.raises(
-        DataError, match=r"gone\.png is missing or no image; annotations\.json names it in record 1"
+        DataError, match=r"no image at .*gone\.png': check the path; annotations\.json names it in record 1"
     ):
         batches(folder)[0]
     cv2.imwrite(str(folder / "images" / "gone.png"), np.zeros((40, 40, 3), np.uint8))
