@@ -64,7 +64,7 @@ def evaluate(
             "level": level,
             "data": str(data),
         }
-        task = shown.add_task(f"evaluating {info.model}", total=None)
+        task = shown.add_task(f"evaluating {info.model}", total=1)
         report = run.evaluate(
             segmenter,
             records,
@@ -72,7 +72,7 @@ def evaluate(
             threshold=threshold,
             choose_level=level == "auto",
             limit=limit,
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
+            progress=lambda words, share: shown.update(task, description=words, completed=share),
             conditions=conditions,
         )
     if outcomes is not None:

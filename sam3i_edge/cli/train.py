@@ -41,7 +41,13 @@ def train(
     qat: Annotated[
         str | None, typer.Option(help="With --bundle: train as quantized, by recipe int8, int8w or int4.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="With --bundle: steps of each stage.")] = None,
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="With --bundle and --data: SAM3-I's own stages, losses and rates."),
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000_000, help="With --bundle: steps of each stage.")
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -64,8 +70,12 @@ def train(
         raise ValueError("name what to train: a preset or JSON file, or --bundle to go on from")
     if bundle is not None and tokenizer is not None:
         raise ValueError("--tokenizer goes with a config: a bundle has its own")
-    if bundle is None and (data or stage or qat or steps):
-        raise ValueError("--data, --stage, --qat and --steps go with --bundle; a JSON file holds its own")
+    if bundle is None and (data or stage or qat or steps or official):
+        raise ValueError(
+            "--data, --stage, --qat, --official and --steps go with --bundle; a JSON file has its own"
+        )
+    if official and (data is None or stage or qat):
+        raise ValueError("--official wants --data, and has stages of its own: leave --stage and --qat out")
     with needs("train", "train"):
         from sam3i_edge.train.trainer import run_training
 
@@ -73,12 +83,14 @@ def train(
         with needs("train --qat", "qat"):
             import sam3i_edge.quantize.qat  # noqa: F401
     if bundle is not None:
-        chosen, encoder = _from_bundle(bundle, out, data, stage or [], qat, steps)
+        chosen, encoder = _from_bundle(bundle, out, data, stage or [], qat, steps, official)
     else:
         assert config is not None
         chosen, encoder = _from_config(config, out, tokenizer)
     if shard:
         chosen = replace(chosen, shard=True)
+    if not chosen.data:
+        note("no --data: training on drawn scenes, of simple shapes")
     last: list[Progress] = []
 
     def tell(progress: Progress) -> None:
@@ -124,12 +136,20 @@ def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainC
 
 
 def _from_bundle(
-    name: str, out: Path, data: Path | None, stages: list[str], qat: str | None, steps: int | None
+    name: str,
+    out: Path,
+    data: Path | None,
+    stages: list[str],
+    qat: str | None,
+    steps: int | None,
+    official: bool,
 ) -> tuple[TrainConfig, Tokenizer]:
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.devices.machine import usable_cores
     from sam3i_edge.train.presets import fine_tuning, quantization_aware
 
+    if data is not None and not (data / "annotations.json").is_file():
+        raise ValueError(f"{data} holds no annotations.json: name a folder with that and images/")
     opened = Bundle.open(find_bundle(name))
     weights = opened.weights()
     if weights is None:
@@ -137,7 +157,12 @@ def _from_bundle(
     start, folder = str(weights.resolve()), str(data.resolve()) if data else ""
     if qat is not None and stages:
         raise ValueError("--qat has stages of its own, base and 3: leave --stage out")
-    chosen = quantization_aware(qat, start, folder) if qat else fine_tuning(stages or ["3"], start, folder)
+    if official:
+        chosen = _official(start, folder)
+    else:
+        chosen = (
+            quantization_aware(qat, start, folder) if qat else fine_tuning(stages or ["3"], start, folder)
+        )
     if steps is not None:
         cut = tuple(replace(s, steps=steps, warmup=min(s.warmup, steps // 10)) for s in chosen.stages)
         chosen = replace(chosen, stages=cut)
@@ -148,6 +173,15 @@ def _from_bundle(
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(given, own)
     return chosen, opened.tokenizer()
+
+
+def _official(start: str, folder: str) -> TrainConfig:
+    from sam3i_edge.data.annotations import ANNOTATIONS, read_annotations
+    from sam3i_edge.train.official import BATCH, sam3i_run
+
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's processes on all machines
+    records = len(read_annotations(Path(folder) / ANNOTATIONS))
+    return sam3i_run(start, folder, records, images=max(1, BATCH // ranks), ranks=ranks)
 
 
 def _keeps_tokenizer(own: Path, given: Path) -> None:

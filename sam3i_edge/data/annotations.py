@@ -15,7 +15,7 @@ annotations of an image record are its targets, whatever their category.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import DataError
 from sam3i_edge.files import write_whole
 from sam3i_edge.masks import rle
+from sam3i_edge.runtimes import Progress
 
 __all__ = ["Annotation", "Record", "read_annotations", "targets_of", "write_annotations", "write_scenes"]
 
@@ -68,9 +69,7 @@ def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
     write_whole(Path(path), _json(records))
 
 
-def write_scenes(
-    out: str | Path, count: int, seed: int, progress: Callable[[int], None] | None = None
-) -> list[Record]:
+def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | None = None) -> list[Record]:
     """Draws scenes into OUT/images/*.png and their records into OUT/annotations.json.
 
     The same count and seed write the same files. The annotation file comes last; a folder without it is
@@ -80,7 +79,7 @@ def write_scenes(
         out: a folder that does not exist, is empty or unfinished.
         count: scenes, 1 to 10 million.
         seed: 0 or more; scene i of a seed is the same whatever the count.
-        progress: called with the number of scenes finished after each.
+        progress: called after each scene.
 
     Returns:
         The records written; their file names are relative to OUT/images.
@@ -129,7 +128,7 @@ def write_scenes(
         with journal.open("a", encoding="utf-8") as lines:
             lines.write(_json(scene) + "\n")
         if progress is not None:
-            progress(number + 1)
+            progress(f"scene {number + 1:,} of {count:,}", (number + 1) / count)
     records = [record for scene in scenes for record in scene]
     write_annotations(out / ANNOTATIONS, records)
     journal.unlink()

@@ -29,7 +29,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class ScenePlan:
     """The manner of one scene.
 
     Attributes:
@@ -93,12 +93,12 @@ class Layout:
         )
 
 
-def plan(height: int, width: int, rng: np.random.Generator, objects: int | None = None) -> Layout:
+def plan(height: int, width: int, rng: np.random.Generator, objects: int | None = None) -> ScenePlan:
     """What a scene of this size holds; half of the scenes repeat few shapes and colours on purpose."""
     count = objects or 1 + int(rng.choice(10, p=_COUNTS))
     wishes = _odd_one_out(count, rng) if count >= 3 and rng.random() < 0.2 else _wishes(count, rng)
     flat = rng.random() < 0.45
-    return Layout(
+    return ScenePlan(
         wishes=tuple(wishes),
         height=height,
         width=width,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sam3i_edge.data.backgrounds import Image, background, degrade
 from sam3i_edge.data.palette import Color, Fill, distance, named_color
-from sam3i_edge.data.placement import Layout, Wish, plan
+from sam3i_edge.data.placement import ScenePlan, Wish, plan
 from sam3i_edge.data.shapes import Shape, outline, rotated, rotation
 from sam3i_edge.data.stamp import Cutout, Look, Stamp, paint
 
@@ -96,9 +96,9 @@ def draw_scene(
         raise ValueError(f"objects must be 1 to 16, got {objects}")
     height, width = size or _canvas(rng)
     canvas = background(height, width, rng)
-    layout = plan(height, width, rng, objects)
-    drawing = _Drawing(canvas, layout)
-    for wish in layout.wishes:
+    planned = plan(height, width, rng, objects)
+    drawing = _Drawing(canvas, planned)
+    for wish in planned.wishes:
         drawing.place(wish, rng)
     if not drawing.stamps:  # nothing fitted or stood out from the background: begin again with another
         return draw_scene(rng, size, objects=objects)
@@ -125,8 +125,8 @@ def _canvas(rng: np.random.Generator) -> tuple[int, int]:
 class _Drawing:
     """The canvas while objects are put on it."""
 
-    def __init__(self, canvas: Image, layout: Layout) -> None:
-        self.canvas, self.layout = canvas, layout
+    def __init__(self, canvas: Image, plan: ScenePlan) -> None:
+        self.canvas, self.plan = canvas, plan
         self.labels: NDArray[np.int8] = np.full(canvas.shape[:2], -1, np.int8)
         self.stamps: list[Stamp] = []
         self.wishes: list[Wish] = []
@@ -144,11 +144,11 @@ class _Drawing:
         cutout = Cutout.of(contours, extent, rng)
         color = named_color(wish.color, rng)
         for attempt in range(_TRIES):
-            x, y = self.layout.spot(len(self.stamps), cutout, attempt, rng)
+            x, y = self.plan.spot(len(self.stamps), cutout, attempt, rng)
             if not self._apart(cutout, x, y):
                 continue
             stamp = Stamp.put(cutout, x, y, height, width)
-            if stamp is None or (self.layout.overlap and self._hides(stamp)):
+            if stamp is None or (self.plan.overlap and self._hides(stamp)):
                 continue
             look = self._look(stamp, wish, color, rng)
             if look is None:
@@ -161,7 +161,7 @@ class _Drawing:
 
     def _apart(self, cutout: Cutout, x: int, y: int) -> bool:
         """Whether it keeps off the others' boxes, or, where overlap is allowed, off their centres."""
-        if self.layout.overlap:
+        if self.plan.overlap:
             return all(
                 math.dist((x, y), other.center)
                 > 0.42 * max(extent, cutout.extent) + 0.12 * min(extent, cutout.extent)
@@ -194,11 +194,11 @@ class _Drawing:
         behind, spread = means.ravel().astype(np.float32), sum(deviations.ravel().tolist()) / 3
         contrast = distance(color, behind)
         if contrast >= _CONTRAST + 0.6 * spread:
-            return self.layout.look(stamp, wish, color, behind, False, rng)
+            return self.plan.look(stamp, wish, color, behind, False, rng)
         # White on light grey, black on a dark wall: a contour makes it a fair question.
         if contrast < 20 or spread > 30 or rng.random() < 0.35:
             return None
-        return self.layout.look(stamp, wish, color, behind, True, rng)
+        return self.plan.look(stamp, wish, color, behind, True, rng)
 
 
 def _describe(stamp: Stamp, wish: Wish, labels: NDArray[np.int8], index: int) -> SceneObject:

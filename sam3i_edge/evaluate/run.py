@@ -7,7 +7,7 @@ OR-merged per record. Beyond it: a right "nothing here" is counted as right, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,6 +20,7 @@ from sam3i_edge.evaluate.cgf1 import match_pair
 from sam3i_edge.evaluate.metrics import Masks, overlap
 from sam3i_edge.evaluate.report import UNSTATED, Outcome, Report, summarise
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.runtimes import Progress
 
 LevelChoice = Literal["concept", "simple", "complex", "auto"]
 
@@ -66,7 +67,7 @@ def evaluate(
     threshold: float | None = None,
     choose_level: bool = False,
     limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     conditions: Mapping[str, str] | None = None,
 ) -> Report:
     """Runs `model` over annotation records and reports how good its masks are.
@@ -83,7 +84,7 @@ def evaluate(
         choose_level: let the model choose the level, as users do without `level=`, and report how often it
             picks that of the column. Otherwise every instruction runs at the level of its column.
         limit: evaluate the first so many pictures only.
-        progress: called after each picture with (pictures done, pictures in all).
+        progress: called after each picture.
         conditions: what ran on what, copied into the report.
 
     Raises:
@@ -112,7 +113,7 @@ def evaluate(
                 used_threshold = found.threshold
                 outcomes.append(_compare(record, level, instruction, found, masks, target))
         if progress is not None:
-            progress(done, len(by_picture))
+            progress(f"picture {done:,} of {len(by_picture):,}", done / len(by_picture))
     return summarise(
         outcomes,
         threshold=used_threshold,

@@ -27,9 +27,10 @@ _STAGE_1_1 = (12.8, 8)
 _STAGE_1_2 = (12.8, 8)
 _STAGE_3 = (3.2, 4)
 HMPL_IMAGES = 44_109
+BATCH = 8  # samples a step: one on each of 8 processes
 
 
-def sam3i_stages(records: int, batch: int = 8) -> tuple[StageConfig, StageConfig, StageConfig]:
+def sam3i_stages(records: int, batch: int = BATCH) -> tuple[StageConfig, StageConfig, StageConfig]:
     """Stages 1_1, 1_2 and 3 of the release, under the names "1", "2" and "3".
 
     Args:
@@ -95,14 +96,14 @@ def sam3i_run(start: str, data: str, records: int, *, images: int = 1, ranks: in
     where the release draws one.
 
     Args:
-        start: folder with `base.safetensors` of the official base.
+        start: folder with the weights and sizes of the model.
         data: folder with `annotations.json` and `images/`.
         records: samples an epoch, for the number of steps.
         images: images a step and rank.
         ranks: processes that `torchrun` will start; with one rank and one image stage 3 refuses to start.
     """
     return TrainConfig(
-        model="sam3i",
+        model="",
         stages=sam3i_stages(records, images * ranks),
         start=start,
         data=data,

@@ -11,6 +11,7 @@ import sam3i_edge
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli import train as verb
 from sam3i_edge.cli.app import main
+from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
@@ -74,6 +75,29 @@ def test_a_given_tokenizer_is_copied_once_and_never_replaced(tmp_path, asked, ti
     assert main([*arguments, str(other)]) == 2
     assert "a run keeps its tokenizer" in capsys.readouterr().err
     assert len(asked) == 2
+
+
+def test_the_released_curriculum_on_a_users_data(tmp_path, asked, float_bundle, capsys):
+    data = tmp_path / "data"
+    records = write_scenes(data, 3, 0)
+    arguments = ["train", "--bundle", str(float_bundle.root), "--out", str(tmp_path / "run"), "--official"]
+    assert main([*arguments, "--data", str(data)]) == 0
+    config = asked[0]["config"]
+    assert [stage.name for stage in config.stages] == ["1", "2", "3"]
+    assert config.stages[0].steps == 8 * -(-len(records) // 8)
+    assert (config.data, config.images) == (str(data), 8)
+    assert "drawn scenes" not in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "--official wants --data" in capsys.readouterr().err
+
+
+def test_without_data_it_says_what_it_trains_on(tmp_path, asked, float_bundle, capsys):
+    arguments = ["train", "--bundle", str(float_bundle.root), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    assert "no --data: training on drawn scenes" in capsys.readouterr().err
+    assert main([*arguments, "--steps", str(10**20)]) == 2
+    assert main([*arguments, "--data", str(tmp_path / "nowhere")]) == 2
+    assert "holds no annotations.json" in capsys.readouterr().err
 
 
 def test_a_pause_is_told_apart_from_the_end(tmp_path, asked, capsys):
@@ -175,10 +199,10 @@ def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, capsys
     [
         ([], "name what to train: a preset or JSON file, or --bundle to go on from"),
         (["sam3i-nano", "--bundle", "BUNDLE"], "name what to train"),
-        (["sam3i-nano", "--stage", "1"], "--data, --stage, --qat and --steps go with --bundle"),
-        (["sam3i-nano", "--qat", "int8"], "--data, --stage, --qat and --steps go with --bundle"),
-        (["sam3i-nano", "--steps", "5"], "--data, --stage, --qat and --steps go with --bundle"),
-        (["sam3i-nano", "--data", "data"], "--data, --stage, --qat and --steps go with --bundle"),
+        (["sam3i-nano", "--stage", "1"], "--data, --stage, --qat, --official and --steps go with --bundle"),
+        (["sam3i-nano", "--qat", "int8"], "--data, --stage, --qat, --official and --steps go with --bundle"),
+        (["sam3i-nano", "--steps", "5"], "--data, --stage, --qat, --official and --steps go with --bundle"),
+        (["sam3i-nano", "--data", "data"], "--data, --stage, --qat, --official and --steps go with --bundle"),
         (["--bundle", "BUNDLE", "--qat", "int8", "--stage", "1"], "--qat has stages of its own"),
         (["--bundle", "BUNDLE", "--qat", "int3"], "unknown recipe 'int3'; choose from int8, int8w, int4"),
         (["--bundle", "BUNDLE", "--stage", "4"], "unknown stage '4'; choose from base, 1, 2, 3"),

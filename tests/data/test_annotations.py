@@ -287,8 +287,8 @@ def test_cocoeval_takes_the_scenes(tmp_path: Path, capsys) -> None:
 def test_an_interrupted_folder_is_continued_to_the_same_files(tmp_path: Path) -> None:
     write_scenes(tmp_path / "whole", 4, 5)
 
-    def die(done: int) -> None:
-        if done == 2:
+    def die(words: str, share: float) -> None:
+        if share == 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -301,9 +301,9 @@ def test_an_interrupted_folder_is_continued_to_the_same_files(tmp_path: Path) ->
         write_scenes(tmp_path / "cut", 4, 6)
     with pytest.raises(DataError, match="holds 2 scenes already"):
         write_scenes(tmp_path / "cut", 1, 5)
-    drawn: list[int] = []
-    write_scenes(tmp_path / "cut", 4, 5, drawn.append)
-    assert drawn == [3, 4]
+    drawn: list[str] = []
+    write_scenes(tmp_path / "cut", 4, 5, lambda words, share: drawn.append(words))
+    assert drawn == ["scene 3 of 4", "scene 4 of 4"]
     for path in (tmp_path / "whole").rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes()
@@ -348,9 +348,9 @@ def test_an_interrupted_write_leaves_the_old_file(save, tmp_path: Path, monkeypa
 
 
 def test_a_folder_of_scenes(tmp_path: Path) -> None:
-    seen: list[int] = []
-    records = write_scenes(tmp_path / "a", 4, 5, seen.append)
-    assert seen == [1, 2, 3, 4]
+    seen: list[float] = []
+    records = write_scenes(tmp_path / "a", 4, 5, lambda words, share: seen.append(share))
+    assert seen == [0.25, 0.5, 0.75, 1]
     assert read_annotations(tmp_path / "a" / "annotations.json") == records
     assert len({record.image_id for record in records}) == len(records)
     files = sorted(path.name for path in (tmp_path / "a" / "images").iterdir())

@@ -182,22 +182,22 @@ def test_auto_lets_the_model_choose_and_reports_its_choice(
 def test_threshold_limit_progress_and_conditions_are_passed_on(
     model: _Model, records: list[Record], images: Path
 ) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, float]] = []
     report = evaluate(
         model,
         records,
         images,
         threshold=0.7,
         limit=1,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda words, share: seen.append((words, share)),
         conditions={"device": "cpu"},
     )
     assert {threshold for *_, threshold in model.asked} == {0.7}
     assert report.threshold == 0.7
-    assert (model.encoded, seen) == (["a.png"], [(1, 1)])
+    assert (model.encoded, seen) == (["a.png"], [("picture 1 of 1", 1)])
     assert report.conditions == {"device": "cpu"}
-    evaluate(model, records, images, progress=lambda done, total: seen.append((done, total)))
-    assert seen[1:] == [(1, 2), (2, 2)]
+    evaluate(model, records, images, progress=lambda words, share: seen.append((words, share)))
+    assert seen[1:] == [("picture 1 of 2", 0.5), ("picture 2 of 2", 1)]
 
 
 def test_dense_masks_do_not_pile_up(model: _Model, images: Path) -> None:
