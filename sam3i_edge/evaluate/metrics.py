@@ -6,7 +6,7 @@ records, not the generalised IoU of boxes; cIoU is the sum of intersections over
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,50 +118,6 @@ def precision_at(overlaps: Sequence[Overlap], threshold: float = 0.5, *, empty: 
         ValueError: there is no record.
     """
     return float(np.mean([each.iou(empty) >= threshold for each in _some(overlaps)]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MultiInstance:
-    """The figures of mode multi_inst: rows averaged within an image, then images averaged.
-
-    Attributes:
-        giou: mean of `iou_per_image`.
-        p_at_50: mean of `p50_per_image`.
-        iou_per_image: mean IoU over the rows of each image; 0 for an image without rows.
-        p50_per_image: share of the rows of each image with IoU of at least 0.5; 0 without rows.
-    """
-
-    giou: float
-    p_at_50: float
-    iou_per_image: tuple[float, ...]
-    p50_per_image: tuple[float, ...]
-
-
-def multi_instance(images: Iterable[tuple[Masks, Sequence[Masks]]], *, empty: float = 0.0) -> MultiInstance:
-    """Mode multi_inst: the targets of an image are OR-merged and compared with each prediction row.
-
-    Args:
-        images: for each image the target masks [M, H, W] bool, M may be 0, and its prediction rows, each
-            [N, H, W] bool, N may be 0. Taken one at a time, so a generator keeps one image in memory.
-        empty: IoU of a row without masks on an image without targets; the official scripts count 0.
-
-    Raises:
-        ValueError: there is no image, or sizes differ within an image.
-    """
-    ious: list[float] = []
-    shares: list[float] = []
-    for target, rows in images:
-        overlaps = [overlap(row, target) for row in rows]
-        ious.append(mean_iou(overlaps, empty=empty) if overlaps else 0.0)
-        shares.append(precision_at(overlaps, empty=empty) if overlaps else 0.0)
-    if not ious:
-        raise ValueError("no image to average over: give at least one")
-    return MultiInstance(
-        giou=float(np.mean(ious)),
-        p_at_50=float(np.mean(shares)),
-        iou_per_image=tuple(ious),
-        p50_per_image=tuple(shares),
-    )
 
 
 def _merged(masks: Masks) -> Masks:

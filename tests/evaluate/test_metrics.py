@@ -12,7 +12,6 @@ from sam3i_edge.evaluate.metrics import (
     cumulative_iou,
     iou,
     mean_iou,
-    multi_instance,
     overlap,
     pairwise_iou,
     precision_at,
@@ -46,21 +45,6 @@ def test_one_to_one_equals_the_official_figures() -> None:
     assert 100 * precision_at(overlaps) == pytest.approx(want["P@0.5"], abs=1e-9)
 
 
-def test_multi_instance_equals_the_official_figures() -> None:
-    target, predicted = _masks("multi_inst", "gt"), _masks("multi_inst", "pred")
-    target_image, row_image = _array("multi_inst.gt_image"), _array("multi_inst.row_image")
-    row_of = _array("multi_inst.pred_row")
-    images = (
-        (target[target_image == i], [predicted[row_of == r] for r in np.flatnonzero(row_image == i)])
-        for i in range(1, int(_array("multi_inst.num_images")) + 1)
-    )
-    got, want = multi_instance(images), _OFFICIAL["multi_inst"]
-    np.testing.assert_allclose(got.iou_per_image, want["iou_per_image"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(got.p50_per_image, want["p50_per_image"], rtol=0, atol=1e-9)
-    assert 100 * got.giou == pytest.approx(want["gIoU"], abs=1e-9)
-    assert 100 * got.p_at_50 == pytest.approx(want["P@0.5"], abs=1e-9)
-
-
 def test_nothing_found_where_nothing_is_counts_as_the_caller_says() -> None:
     nothing = np.zeros((0, 4, 5), bool)
     assert iou(nothing, nothing) == 0.0
@@ -72,8 +56,6 @@ def test_nothing_found_where_nothing_is_counts_as_the_caller_says() -> None:
     assert precision_at(overlaps, empty=1.0) == pytest.approx(2 / 3)
     assert cumulative_iou(overlaps) == pytest.approx(3 / 13)
     assert cumulative_iou([Overlap(0, 0)]) == 0.0
-    assert multi_instance([(nothing, [nothing])], empty=1.0).giou == 1.0
-    assert multi_instance([(nothing, [])], empty=1.0).giou == 0.0
 
 
 def test_precision_counts_an_iou_that_equals_the_threshold() -> None:
@@ -112,7 +94,7 @@ def test_refuses_masks_that_cannot_be_compared() -> None:
         pairwise_iou(mask, mask[None])
 
 
-@pytest.mark.parametrize("figure", [mean_iou, cumulative_iou, precision_at, multi_instance])
+@pytest.mark.parametrize("figure", [mean_iou, cumulative_iou, precision_at])
 def test_an_average_over_nothing_is_an_error(figure: Any) -> None:
     with pytest.raises(ValueError, match="give at least one"):
         figure([])
