@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from sam3i_edge.agreement import Agreement, model_pairs
 from sam3i_edge.bundle.folder import BundleFolder, new_bundle
-from sam3i_edge.bundle.manifest import License, Manifest, Preprocessing, Thresholds, TokenizerSpec
+from sam3i_edge.bundle.manifest import NOTE, License, Manifest, Preprocessing, Thresholds, TokenizerSpec
 from sam3i_edge.checkpoints.load import Checkpoint
 from sam3i_edge.checkpoints.tokenizer_file import special_ids, write_tokenizer
 from sam3i_edge.devices.machine import peak_memory
@@ -90,9 +91,22 @@ def export_bundle(
             threshold=threshold,
             pairs=pairs,
             boxes=boxes,
-            provenance={},
+            provenance=_note(run),
             tell=progress or (lambda _: None),
         )
+
+
+def _note(run: Path) -> dict[str, str | int | float]:
+    """What users must know of a run that drew all its pictures and started from nothing."""
+    config = run / "config.json"
+    if not config.is_file():
+        return {}
+    try:
+        kept = json.loads(config.read_text(encoding="utf-8"))
+        drawn = not kept["data"] and not kept["start"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{config} is not the config of a training run ({error}): restore it") from error
+    return {NOTE: "trained on drawn shapes only, not on photographs"} if drawn else {}
 
 
 def convert_bundle(

@@ -54,6 +54,7 @@ class Result:
         device: device that ran.
         runtime: runtime that ran.
         precision: precision that ran.
+        notes: what the model's bundle wants its users to know, such as what it was trained on.
         image: [H, W, 3] uint8 RGB, for `save`; not in the JSON. `dataclasses.replace(result, image=None)`
             lets go of it.
     """
@@ -76,6 +77,7 @@ class Result:
     device: str
     runtime: str
     precision: str
+    notes: tuple[str, ...] = ()
     image: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +101,7 @@ class Result:
         if self.image is not None:
             self._freeze("image", np.uint8, (height, width, 3))
         object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "notes", tuple(self.notes))
         object.__setattr__(self, "timings_ms", MappingProxyType(dict(self.timings_ms)))
 
     def _freeze(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
@@ -219,7 +222,9 @@ class Result:
             self.boxes,
             self.scores,
             title=self._asked,
-            note=f"{self._found()} | {self.level} | presence {self.presence:.2f} | {self.model}",
+            note=" | ".join(
+                [self._found(), self.level, f"presence {self.presence:.2f}", self.model, *self.notes]
+            ),
             dim=dim,
         )
         return overlay.write(picture, path)
@@ -291,6 +296,7 @@ class Result:
             "threshold": float(self.threshold),
             "truncated": self.truncated,
             "tokens_cut": self.tokens_cut,
+            "notes": list(self.notes),
         }
 
     def _tracks(self) -> list[dict[str, int]]:

@@ -52,6 +52,7 @@ class ResultJson(_Read):
     threshold: float
     truncated: bool
     tokens_cut: int
+    notes: list[str] = []  # results that were written before there were notes
 
     @model_validator(mode="after")
     def _fits(self) -> ResultJson:

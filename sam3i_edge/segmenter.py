@@ -340,5 +340,6 @@ class Segmenter:
             device=self._choice.device,
             runtime=self._choice.runtime,
             precision=self._choice.precision,
+            notes=self._bundle.manifest.notes,
             image=scene.image,
         )

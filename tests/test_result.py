@@ -10,7 +10,7 @@ import pytest
 
 from sam3i_edge import Result
 from sam3i_edge.errors import ImageError, RuntimeUnavailable
-from sam3i_edge.masks import native, rle
+from sam3i_edge.masks import native, overlay, rle
 from sam3i_edge.pipeline.postprocess import resize_mask_logits
 
 SIZE = (30, 40)
@@ -163,6 +163,7 @@ def test_json_has_the_documented_keys():
     assert set(data) == {
         "image_size", "instruction", "level", "presence", "instances", "timings_ms", "device", "runtime",
         "precision", "model", "threshold", "level_chosen_by", "truncated", "tokens_cut",
+        "notes",
     }  # fmt: skip
     assert data["image_size"] == [30, 40]
     assert data["timings_ms"] == {"encode_image": 12.5, "detect": 3.25}
@@ -185,6 +186,24 @@ def test_json_round_trip():
         back.filter(area=int(result.areas.max())).mask_rle
         == result.filter(area=int(result.areas.max())).mask_rle
     )
+
+
+def test_the_models_notes_go_where_the_result_goes(tmp_path, monkeypatch):
+    note = "trained on drawn shapes only, not on photographs"
+    result = _result(notes=[note], image=np.zeros((*SIZE, 3), np.uint8))
+    assert result.notes == result[0].notes == copy.copy(result).notes == (note,)
+    assert result.to_dict()["notes"] == [note]
+    assert Result.from_json(result.to_json()).notes == (note,)
+    footers, draw = [], overlay.draw
+    monkeypatch.setattr(overlay, "draw", lambda *a, **k: footers.append(k["note"]) or draw(*a, **k))
+    result.save(tmp_path / "out.png")
+    assert footers == [f"3 found | simple | presence 0.97 | sam3i-nano | {note}"]
+
+
+def test_json_from_before_there_were_notes_is_read():
+    data = _result().to_dict()
+    del data["notes"]
+    assert Result.from_dict(data).notes == ()
 
 
 def test_track_ids_go_where_the_instances_go():
@@ -234,17 +253,17 @@ def test_without_an_instruction():
     ("change", "match"),
     [
         (lambda data: data.pop("presence"), "no result: presence: Field required"),
-        (lambda data: data["instances"][0].pop("mask"), r"instances\.0\.mask: Field required"),
-        (lambda data: data.update(instruction=5), "instruction: Input should be a valid string"),
-        (lambda data: data.update(level="expert"), "level: Input should be 'concept', 'simple' or 'complex'"),
+        (lambda data: data["instances"][0].pop("mask"), r"instances\[0\]\.mask: Field required"),
+        (lambda data: data.update(instruction=5), "instruction: must be a valid string"),
+        (lambda data: data.update(level="expert"), "level: must be 'concept', 'simple' or 'complex'"),
         (
             lambda data: data.update(level_chosen_by="me"),
-            "Input should be 'caller' or 'auto'",
+            "must be 'caller' or 'auto'",
         ),
         (lambda data: data.update(image_size=[30, 41]), r"image 30 x 41 has size \[30, 40\]"),
-        (lambda data: data.update(timings_ms=[1]), "timings_ms: Input should be a valid dictionary"),
+        (lambda data: data.update(timings_ms=[1]), "timings_ms: must be a valid dictionary"),
         (lambda data: data.update(image_size=[30]), "want height and width"),
-        (lambda data: data.update(threshold=float("nan")), "threshold: Input should be a finite number"),
+        (lambda data: data.update(threshold=float("nan")), "threshold: must be a finite number"),
         (lambda data: data["instances"][0]["mask"].update(counts="5"), "cover"),
         (lambda data: data["instances"][0]["mask"].update(counts=[1200]), "counts"),
         (lambda data: data["instances"][0].update(box=[1, 2, 3]), "a box has 3 sides, want 4"),
@@ -260,7 +279,7 @@ def test_json_that_is_no_result(change, match):
 def test_text_that_is_no_json():
     with pytest.raises(ValueError, match="Expecting"):
         Result.from_json("")
-    with pytest.raises(ValueError, match="no result: Input should be a valid dictionary"):
+    with pytest.raises(ValueError, match="no result: must be a valid dictionary"):
         Result.from_json("[]")
 
 

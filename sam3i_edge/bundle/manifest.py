@@ -17,6 +17,8 @@ from sam3i_edge.pipeline.tokenizer import CONTEXT_LENGTH
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
+NOTE = "note"  # the key of `provenance` for what users of the model must know; see `Manifest.notes`
+_MOST_NOTE = 300  # characters
 _NAME_BYTES = 255  # what file systems take as one name
 # What every variant has. Adapters may be missing, box prompts too.
 GRAPHS = ("image_encoder", f"text_encoder.{LEVELS[0]}", "detector")
@@ -99,7 +101,11 @@ class Variant(_Part):
 
 
 class Manifest(_Part):
-    """The content of `bundle.json`."""
+    """The content of `bundle.json`.
+
+    `provenance` is free: any key, so that a bundle can tell more without a new schema version. One key has a
+    meaning here: "note", a sentence of at most 300 characters that every answer of the model carries.
+    """
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1)]
@@ -111,6 +117,12 @@ class Manifest(_Part):
     provenance: dict[str, str | int | float] = {}
     files: dict[str, FileRecord]
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users of the model must know, such as what it was trained on; most bundles have none."""
+        note = self.provenance.get(NOTE)
+        return () if note is None else (str(note),)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
@@ -131,6 +143,9 @@ class Manifest(_Part):
                 raise ValueError(f"{place} names {path!r}, which `files` does not list")
         for path in self.files:
             _check_relative(path)
+        note = self.provenance.get(NOTE, "-")
+        if not isinstance(note, str) or not note.isprintable() or not 0 < len(note.strip()) <= _MOST_NOTE:
+            raise ValueError(f"provenance.{NOTE} must be one line of 1 to {_MOST_NOTE} characters")
         return self
 
 

@@ -54,9 +54,10 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
         picture = overlay.write(drawn.image, out / "scene.png")
         scene = segmenter.encode(drawn.image)
-        answers = []
+        answers, notes = [], list[str]()
         for number, asked in enumerate(instructions, start=1):
             result = scene.segment(asked.text, level=asked.level)
+            notes = list(result.notes)
             target: NDArray[np.bool_] = np.logical_or.reduce(drawn.masks[list(asked.targets)], axis=0)
             answers.append(
                 {
@@ -79,6 +80,7 @@ def demo(
         "device": info.device,
         "runtime": info.runtime,
         "precision": info.precision,
+        "notes": notes,
         "answers": answers,
     }
     if as_json:
@@ -125,6 +127,8 @@ def _print(facts: dict[str, Any], answers: list[dict[str, Any]]) -> None:
             for answer in answers
         ],
     )
+    for text in facts["notes"]:
+        note(f"{facts['model']}: {text}")
     scene = Path(facts["scene"])
     note("drawn: objects that the instruction describes; IoU: the found masks against the drawn ones")
     typer.echo(f"\nThe pictures are in {scene.parent}/. Next, ask something yourself:")

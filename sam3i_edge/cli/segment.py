@@ -131,6 +131,8 @@ def _print(result: Result) -> None:
 
 
 def _warn(result: Result) -> None:
+    for text in result.notes:
+        note(f"{result.model}: {text}")
     if result.tokens_cut:
         note(f"the instruction was too long: its last {result.tokens_cut} tokens were not read")
     if result.truncated:

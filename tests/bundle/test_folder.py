@@ -60,6 +60,25 @@ def test_manifest_has_the_documented_fields(tiny_bundle):
     assert manifest["thresholds"] == {"score": 0.5, "mask_logit": 0.0}
 
 
+def test_a_note_is_a_key_of_provenance(broken):
+    assert read_manifest(broken).notes == ()
+    _edit(broken, lambda manifest: manifest["provenance"].update(note="trained on drawn shapes only"))
+    assert Bundle.open(broken).manifest.notes == ("trained on drawn shapes only",)
+
+
+@pytest.mark.parametrize("note", ["", " ", 7, "two\nlines", "x" * 301])
+def test_a_note_is_one_short_line(broken, note):
+    _edit(broken, lambda manifest: manifest["provenance"].update(note=note))
+    with pytest.raises(ArtifactError, match=r"provenance\.note must be one line of 1 to 300 characters"):
+        Bundle.open(broken)
+
+
+def test_the_bundled_model_says_what_it_was_trained_on():
+    assert Bundle.open(find_bundle("sam3i-nano")).manifest.notes == (
+        "trained on drawn shapes only, not on photographs",
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["LICENSE", "tokenizer.json", "onnx-fp32/detector.onnx", "onnx-fp32/image_encoder.data"]
 )

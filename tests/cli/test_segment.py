@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -131,6 +132,17 @@ def test_without_json_the_overlay_lies_here_under_the_images_name(run, folder):
     assert "tiny on cpu (onnxruntime, fp32)" in shown.out
     assert "overlay written to scene-segmented.png" in shown.err
     assert "every query of the detector passed the threshold" in shown.err
+
+
+def test_the_models_note_is_shown(tiny_bundle, folder, capsys):
+    shutil.copytree(tiny_bundle.root, folder / "model")
+    manifest = json.loads((folder / "model" / "bundle.json").read_text())
+    manifest["provenance"]["note"] = "trained on noise"
+    (folder / "model" / "bundle.json").write_text(json.dumps(manifest))
+    assert main(["segment", "scene.png", "star", "--json", "--model", "model"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["notes"] == ["trained on noise"]
+    assert shown.err.splitlines()[0] == "tiny: trained on noise"
 
 
 def test_nothing_found_is_an_answer(run):

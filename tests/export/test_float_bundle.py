@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from sam3i_edge import Segmenter
 from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.export import gate as exporting
-from sam3i_edge.export.float_bundle import export_bundle
+from sam3i_edge.export.float_bundle import _note, export_bundle
 from sam3i_edge.model.weights import load_model
+from sam3i_edge.train.presets import NANO
 
 
 def test_segmenter_runs_the_exported_bundle(exported):
@@ -59,3 +61,24 @@ def test_exported_variant_records_its_agreement(exported):
     assert recorded == exported.agreement.to_dict()
     assert recorded["pairs"] == 24
     assert recorded["instances"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({}, ("trained on drawn shapes only, not on photographs",)),
+        ({"data": "pictures"}, ()),
+        ({"start": "weights"}, ()),
+    ],
+    ids=["drawn", "data", "start"],
+)
+def test_a_run_that_drew_all_it_saw_says_so_in_its_bundle(tmp_path, changes, notes):
+    (tmp_path / "config.json").write_text(json.dumps({**NANO.to_json(), **changes}))
+    assert tuple(_note(tmp_path).values()) == notes
+    assert _note(tmp_path / "elsewhere") == {}
+
+
+def test_a_damaged_config_of_a_run(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ExportError, match="is not the config of a training run"):
+        _note(tmp_path)
