@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from sam3i_edge.agreement import Pair, compare, model_pairs
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.devices import machine
-from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.openvino.ir import write_ir
-from sam3i_edge.export.staged import FileGraphs
+from sam3i_edge.export.staged import FileGraphs, TorchGraphs, answers
 from sam3i_edge.model.weights import read_config
 from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
@@ -134,12 +133,12 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         candidates["nncf-int8"] = ("openvino", quantize(bundle, Path(folder), calibration))
         size = sum(path.stat().st_size for path in Path(folder).iterdir() if ".fp32." not in path.name)
-        gate = Gate(
-            weights, config, bundle.tokenizer(), manifest.preprocessing, manifest.thresholds.score, 0,
-            model_pairs(_PAIRS, config), False, lambda _: None,
-        )  # fmt: skip
-        asked = gate.ask(FileGraphs(candidates["nncf-int8"][1], "openvino"), "nncf")
-        print(f"nncf-int8, {size / 1e6:.2f} MB: {compare(gate.reference(), asked)}", flush=True)
+        pairs, score = model_pairs(_PAIRS, config), manifest.thresholds.score
+        floats, asked = (
+            answers(source, pairs, bundle.tokenizer(), manifest.preprocessing, score)
+            for source in (TorchGraphs(weights, config), FileGraphs(candidates["nncf-int8"][1], "openvino"))
+        )
+        print(f"nncf-int8, {size / 1e6:.2f} MB: {compare(floats, asked)}", flush=True)
         if given.rounds:
             times(candidates, calibration, given.rounds)
 

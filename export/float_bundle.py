@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from sam3i_edge.agreement import Agreement, model_pairs
-from sam3i_edge.bundle.folder import BundleFolder, new_bundle
+from sam3i_edge.agreement import Agreement
 from sam3i_edge.bundle.manifest import NOTE, License, Manifest, Preprocessing, Thresholds, TokenizerSpec
+from sam3i_edge.bundle.writing import BundleFolder, new_bundle
 from sam3i_edge.checkpoints.load import Checkpoint
 from sam3i_edge.checkpoints.tokenizer_file import special_ids, write_tokenizer
 from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export.gate import LARGE, Gate, mib, write_variant
+from sam3i_edge.export.gate import PARITY_PAIRS, open_gate
+from sam3i_edge.export.isolated import done
+from sam3i_edge.export.targets import write_variant
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.weights import (
     WEIGHT_FILES,
-    build_model,
     group_of,
     load_model,
-    open_weights,
     read_config,
     write_config,
     write_safetensors,
 )
-from sam3i_edge.pipeline.tokenizer import Tokenizer
-
-PARITY_PAIRS = 240
-
-Tell = Callable[[str], None]
+from sam3i_edge.runtimes import Progress
 
 
 def export_bundle(
@@ -46,7 +42,7 @@ def export_bundle(
     pairs: int = PARITY_PAIRS,
     boxes: int = 0,
     overwrite: bool = False,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Manifest, Agreement]:
     """Exports a training run as a bundle with an fp32 ONNX variant.
 
@@ -63,7 +59,7 @@ def export_bundle(
         pairs: at least 1; 200 or more for a release.
         boxes: most boxes of one prompt; 0 for a model that was never trained on boxes.
         overwrite: replace `out` when it is a bundle.
-        progress: called with a word on each step.
+        progress: called with a sentence on each step, and the share of it that is done.
 
     Returns:
         The manifest and the agreement.
@@ -83,6 +79,7 @@ def export_bundle(
         shutil.copytree(run / "weights", folder.path / "weights")
         return _finish(
             folder,
+            out,
             config,
             TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
             name=name,
@@ -92,7 +89,7 @@ def export_bundle(
             pairs=pairs,
             boxes=boxes,
             provenance=_note(run),
-            tell=progress or (lambda _: None),
+            tell=progress or (lambda *_: None),
         )
 
 
@@ -121,7 +118,7 @@ def convert_bundle(
     pairs: int = PARITY_PAIRS,
     boxes: int = 8,
     overwrite: bool = False,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Manifest, Agreement]:
     """Writes an official checkpoint as a bundle with an fp32 ONNX variant, checked as in `export_bundle`.
 
@@ -139,7 +136,7 @@ def convert_bundle(
         pairs: at least 1.
         boxes: most boxes of one prompt; 0 leaves box prompts out.
         overwrite: replace `out` when it is a bundle.
-        progress: called with a word on each step.
+        progress: called with a sentence on each step, and the share of it that is done.
 
     Returns:
         The manifest and the agreement.
@@ -148,7 +145,7 @@ def convert_bundle(
         ExportError, ParityError: as in `export_bundle`.
         ArtifactError: `out` may not be written, or the disk has too little room.
     """
-    tell = progress or (lambda _: None)
+    tell = progress or (lambda *_: None)
     config = checkpoint.config
     if not license_file.is_file():
         raise ArtifactError(
@@ -163,11 +160,11 @@ def convert_bundle(
         for file, groups in WEIGHT_FILES.items():
             part = {key: value for key, value in checkpoint.tensors.items() if group_of(key) in groups}
             if part:
-                bytes_ = 4 * sum(value.numel() for value in part.values())
-                tell(f"writing weights/{file}.safetensors, {mib(bytes_)}")
+                mib = sum(value.numel() for value in part.values()) / 2**18
+                tell(f"writing weights/{file}.safetensors, {mib:,.0f} MiB", 0.0)
                 write_safetensors(weights / f"{file}.safetensors", part)
         write_config(weights, config)
-        tell(f"weights written; peak memory of this process {mib(peak_memory())}")
+        tell(done("weights written", peak_memory(), isolate=True), 1.0)
         provenance: dict[str, str | int | float] = {
             **checkpoint.notes,
             "folded_adapters": checkpoint.folded_adapters,
@@ -176,6 +173,7 @@ def convert_bundle(
         }
         return _finish(
             folder,
+            out,
             config,
             TokenizerSpec(context_length=config.text_context, start_id=start, end_id=end),
             name=name,
@@ -191,6 +189,7 @@ def convert_bundle(
 
 def _finish(
     folder: BundleFolder,
+    out: Path,
     config: ModelConfig,
     tokenizer: TokenizerSpec,
     *,
@@ -201,30 +200,22 @@ def _finish(
     pairs: int,
     boxes: int,
     provenance: Mapping[str, str | int | float],
-    tell: Tell,
+    tell: Progress,
 ) -> tuple[Manifest, Agreement]:
     """Exports, verifies and closes a bundle that has its weights and its tokenizer."""
     shutil.copyfile(license_file, folder.path / "LICENSE")
-    weights = folder.path / "weights"
-    parameters = sum(p.numel() for p in build_model(config, open_weights(weights)).parameters())
     spec = Preprocessing(image_size=config.image_size)
-    gate = Gate(
-        weights,
-        config,
-        Tokenizer.from_file(
-            folder.path / tokenizer.file,
-            tokenizer.context_length,
-            start_id=tokenizer.start_id,
-            end_id=tokenizer.end_id,
-        ),
+    gate = open_gate(
+        folder.path,
+        tokenizer,
         spec,
-        threshold,
-        boxes,
-        model_pairs(pairs, config, boxes),
-        isolate=4 * parameters > LARGE,
+        threshold=threshold,
+        boxes=boxes,
+        pairs=pairs,
         tell=tell,
+        picture=out.absolute().with_name(f"{out.name}.worst-pair.png"),
     )
-    variant, agreement = write_variant(folder.path, gate, "fp32")
+    variant_name, variant, agreement = write_variant(folder.path, gate, "onnx", "fp32")
     manifest = folder.finish(
         name=name,
         model=config.to_dict(),
@@ -232,8 +223,8 @@ def _finish(
         tokenizer=tokenizer,
         thresholds=Thresholds(score=threshold),
         license=License(name=license_name),
-        provenance={"parameters": parameters, "torch": torch.__version__, **provenance},
-        variants=variant,
+        provenance={"parameters": gate.parameters, "torch": torch.__version__, **provenance},
+        variants={variant_name: variant},
     )
     return manifest, agreement
 

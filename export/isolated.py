@@ -19,6 +19,11 @@ from sam3i_edge.errors import ExportError
 T = TypeVar("T")
 
 
+def done(what: str, peak: int, isolate: bool) -> str:
+    """A sentence on a graph that is done, with the peak memory of its own process where it had one."""
+    return f"{what}: peak memory {peak / 2**20:,.0f} MiB" if isolate else what
+
+
 def call(function: Callable[..., T], *arguments: object, isolate: bool = True) -> tuple[T, int]:
     """Calls a function of a module, in a new process or here.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sam3i_edge.agreement import Instances, Pair
 from sam3i_edge.bundle.manifest import Preprocessing
-from sam3i_edge.export.isolated import call
+from sam3i_edge.export.isolated import call, done
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import graph_specs
@@ -28,7 +28,7 @@ from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.prompt import BoxPrompt
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.quantize.spec import open_model
-from sam3i_edge.runtimes import open_runtime
+from sam3i_edge.runtimes import Progress, open_runtime
 
 Run = Callable[[Arrays], Arrays]
 
@@ -95,7 +95,7 @@ def answers(
     *,
     scratch: Path | None = None,
     isolate: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Instances]:
     """Segments every pair, graph after graph; an image shared by consecutive pairs is encoded once.
 
@@ -108,7 +108,7 @@ def answers(
         boxes: box slots of the graphs, at least as many as any pair has boxes.
         scratch: folder for the temporary files; None for the system's.
         isolate: run each graph in a process of its own.
-        progress: called with a graph's name and the peak memory of its process, bytes, when it is done.
+        progress: called when a graph has answered.
 
     Returns:
         What each pair gave, in order.
@@ -121,13 +121,19 @@ def answers(
         shown.append(len(images) - 1)
     ids = [tokenizer.encode(pair.text).ids for pair in pairs]
 
+    graphs_of_all = [
+        "image_encoder",
+        *(f"text_encoder.{level}" for level in LEVELS),
+        "box_encoder",
+        "detector",
+    ]
     with TemporaryDirectory(dir=scratch) as temporary:
         folder = Path(temporary)
 
         def stage(graph: str, function: Callable[..., Any], *arguments: object) -> Any:
             result, peak = call(function, graphs, graph, folder, *arguments, isolate=isolate)
             if progress:
-                progress(graph, peak)
+                progress(done(graph, peak, isolate), (graphs_of_all.index(graph) + 1) / len(graphs_of_all))
             return result
 
         stage("image_encoder", _encode_images, images, spec)

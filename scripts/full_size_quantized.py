@@ -72,9 +72,9 @@ def quantize(weights: Path, out: Path, recipe: str) -> dict[str, float]:
 
 def export(source: Path, weights: Path, folder: Path, graph: str) -> dict[str, Any]:
     """One graph to ONNX; of a quantized one, its integers are read back and its kernels counted."""
-    from sam3i_edge.export.gate import check_integers
     from sam3i_edge.export.onnx.census import census
     from sam3i_edge.export.onnx.graph_file import export_graph
+    from sam3i_edge.export.onnx.onnx_variant import check_integers
     from sam3i_edge.model.weights import read_config
     from sam3i_edge.quantize.spec import QuantSpec
 

@@ -133,7 +133,7 @@ def relative_errors(want: Arrays, found: Arrays) -> dict[str, float]:
 
 def check(folder: Path, target: str, precision: str, paths: Mapping[str, Path]) -> dict[str, int]:
     """Reads integers and scales back from all graphs and compares them with the quantized model's."""
-    from sam3i_edge.export.coreml import variant as coreml_variant
+    from sam3i_edge.export.coreml import coreml_variant
     from sam3i_edge.export.openvino import integers as openvino_integers
     from sam3i_edge.quantize.spec import QuantSpec
 

@@ -519,7 +519,8 @@ def test_a_damaged_bundle_is_refused_before_a_graph_is_opened(tiny_bundle, tmp_p
 
 
 def test_graphs_that_do_not_fit_each_other(tiny_bundle, tmp_path):
-    from sam3i_edge.bundle.folder import Bundle, new_bundle
+    from sam3i_edge.bundle.folder import Bundle
+    from sam3i_edge.bundle.writing import new_bundle
 
     manifest = tiny_bundle.manifest
     graphs = manifest.variants["onnx-fp32"].graphs

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sam3i_edge import Result, Segmenter
-from sam3i_edge.bundle.folder import new_bundle
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError, InstructionError, RuntimeUnavailable
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.pipeline.graphs import Graphs

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import License, Preprocessing, TokenizerSpec, Variant
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.pipeline.tokenizer import train_bpe
 

@@ -12,7 +12,8 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from sam3i_edge.agreement import compare
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.measure.plan import Planned, variant_bytes
 from sam3i_edge.measure.process import RowProcess
 from sam3i_edge.measure.questions import gate_pairs, questions

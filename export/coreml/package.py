@@ -6,7 +6,6 @@ Quantized modules keep their integers: what a package holds is read back from di
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +19,12 @@ from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml.mil_reference import MilProgram, quiet
 from sam3i_edge.export.coreml.mil_trace import quantized_constants, results_of, trace
-from sam3i_edge.export.isolated import call
+from sam3i_edge.export.isolated import call, done
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.model.weights import build_model, open_weights
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes import Progress
 from sam3i_edge.runtimes.coreml import INTERFACE_KEY, ImageInput, Interface, Port
 
 Precision = Literal["fp32", "fp16", "int8", "int8w", "int4"]
@@ -112,7 +112,7 @@ def export_mlpackage(
     *,
     quantized: Path | None = None,
     isolate: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, str]:
     """Writes every graph of a model as a package, with one graph in memory at a time.
 
@@ -124,7 +124,7 @@ def export_mlpackage(
         boxes: as in `graph_specs`.
         quantized: file of a `QuantSpec` to export in place of the float model.
         isolate: convert each graph in a process of its own, which gives its memory back.
-        progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
+        progress: called when a graph is written.
 
     Returns:
         Graph name -> package name inside `folder`.
@@ -133,13 +133,14 @@ def export_mlpackage(
         ExportError: as `write_package`, or the process of a graph died.
     """
     files = {}
-    for graph in graph_names(config, boxes):
+    names = graph_names(config, boxes)
+    for number, graph in enumerate(names, 1):
         path, peak = call(
             _export_one, quantized or weights, config, folder, options, boxes, graph, isolate=isolate
         )
         files[graph] = path.name
         if progress:
-            progress(graph, peak)
+            progress(done(f"converted {graph} for Core ML", peak, isolate), number / len(names))
     return files
 
 

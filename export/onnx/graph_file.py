@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,12 @@ import onnx_ir
 import torch
 
 from sam3i_edge.errors import ExportError
-from sam3i_edge.export.isolated import call
+from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.quantized import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.quantize.spec import QuantSpec, open_model
+from sam3i_edge.runtimes import Progress
 
 # 20 is the last opset whose quantized files ONNX Runtime 1.31 reads; float graphs use the same.
 OPSET = 20
@@ -42,7 +43,7 @@ def export_onnx(
     *,
     half: bool = False,
     isolate: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, str]:
     """Writes every graph of a model and the data file they share, with one graph in memory at a time.
 
@@ -53,7 +54,7 @@ def export_onnx(
         boxes: as in `graph_specs`.
         half: float16 inside, float32 at inputs and outputs and in norms and softmax.
         isolate: export each graph in a process of its own, which gives its memory back.
-        progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
+        progress: called when a graph is written.
 
     Returns:
         Graph name -> file name inside `folder`.
@@ -63,13 +64,14 @@ def export_onnx(
     """
     files = {}
     offsets: Offsets = {}
-    for graph in graph_names(config, boxes):
+    names = graph_names(config, boxes)
+    for number, graph in enumerate(names, 1):
         offsets, peak = call(
             export_graph, source, config, folder, boxes, graph, offsets, half, isolate=isolate
         )
         files[graph] = f"{graph}.onnx"
         if progress:
-            progress(graph, peak)
+            progress(done(f"exported {graph}", peak, isolate), number / len(names))
     return files
 
 

@@ -6,8 +6,7 @@ activations FakeQuantize. What was saved is read back and compared with the `Qua
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,70 +15,14 @@ from openvino._offline_transformations import apply_moc_transformations
 from openvino.preprocess import PrePostProcessor
 
 from sam3i_edge import __version__
-from sam3i_edge.agreement import Agreement
-from sam3i_edge.bundle.manifest import Preprocessing, Variant
+from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
-from sam3i_edge.export.gate import INTEGER_SHARE, Gate
-from sam3i_edge.export.isolated import call
+from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.graph_file import export_onnx
-from sam3i_edge.export.openvino.integers import check_integers, integer_work
 from sam3i_edge.export.openvino.rewrites import round_before_sums, run_constant_layers
-from sam3i_edge.export.staged import FileGraphs
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.graph_specs import graph_names
-from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.runtimes import BF16
+from sam3i_edge.runtimes import Progress
 from sam3i_edge.runtimes.ov import PRECISION_KEY, shared_core
-
-
-def write_variant(
-    folder: Path, gate: Gate, precision: str, quantized: Path | None = None
-) -> tuple[dict[str, Variant], Agreement]:
-    """Exports, reads back and compares one OpenVINO variant; as `sam3i_edge.export.gate.write_variant`.
-
-    The agreement is that of the CPU, which computes fp16 graphs in float32: there it tells what rounding the
-    weights costs.
-    """
-    name = f"openvino-{precision}"
-    place = folder / name
-    place.mkdir()
-    # The bundle's own ONNX variant holds the same graphs; float weights become float16 on the way.
-    made = folder / f"onnx-{'fp32' if quantized is None else quantized.stem}"
-    sources = {graph: made / f"{graph}.onnx" for graph in graph_names(gate.config, gate.boxes)}
-    progress = gate.done("exported")
-    if all(path.is_file() for path in sources.values()):
-        files = convert_graphs(sources, place, precision=precision, isolate=gate.isolate, progress=progress)
-    else:
-        source = gate.weights if quantized is None else quantized
-        files = export_openvino(
-            source, gate.config, place, gate.boxes,
-            precision=precision, isolate=gate.isolate, progress=progress,
-        )  # fmt: skip
-    figures: dict[str, float] = {}
-    if quantized is not None:
-        spec = QuantSpec.load(quantized)
-        figures["equal_layers"] = check_integers(spec, {g: place / f for g, f in files.items()})
-        counts = [integer_work(place / file) for file in files.values()]
-        share = sum(integer for integer, _ in counts) / max(sum(total for _, total in counts), 1)
-        figures["integer_share"] = share
-        gate.tell(f"{share:.1%} of the multiply-adds in integer kernels")
-        if precision in ("int8", f"int8{BF16}") and share < INTEGER_SHARE:
-            precision = precision.replace("int8", "mixed")
-            name = f"openvino-{precision}"
-            place = place.rename(folder / name)
-    gate.tell(f"comparing {name} with the float model")
-    graphs = FileGraphs({graph: place / file for graph, file in files.items()}, "openvino")
-    agreement = gate.pass_or_raise(graphs, "openvino", precision)
-    variant = Variant(
-        runtime="openvino",
-        precision=precision,
-        graphs={graph: f"{name}/{file}" for graph, file in files.items()},
-        boxes=gate.boxes,
-        quant_spec=None if quantized is None else quantized.relative_to(folder).as_posix(),
-        agreement={**agreement.to_dict(), **figures},
-        versions={"sam3i-edge": __version__, **{p: version(p) for p in ("torch", "onnx", "openvino")}},
-    )
-    return {name: variant}, agreement
 
 
 def export_openvino(
@@ -91,7 +34,7 @@ def export_openvino(
     precision: str,
     image: Preprocessing | None = None,
     isolate: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, str]:
     """Writes every graph of a model, with one graph in memory at a time.
 
@@ -105,7 +48,7 @@ def export_openvino(
         image: gives the image encoder the input of `with_uint8_input`. Such a graph is for applications that
             call OpenVINO themselves: the runtimes of this package pass `pixel_values`.
         isolate: convert each graph in a process of its own, which gives its memory back.
-        progress: called with a graph's name and the peak memory of its process, bytes, when it is written.
+        progress: called when a graph is written.
 
     Returns:
         Graph name -> name of its .xml inside `folder`.
@@ -128,17 +71,17 @@ def convert_graphs(
     precision: str,
     image: Preprocessing | None = None,
     isolate: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, str]:
     """Converts ONNX graphs, float32 or quantized, by name; all else as in `export_openvino`."""
     files = {}
-    for graph, onnx in sources.items():
+    for number, (graph, onnx) in enumerate(sources.items(), 1):
         path = folder / f"{graph}.xml"
         folded = image if graph == "image_encoder" else None
         _, peak = call(write_ir, onnx, path, precision, folded, isolate=isolate)
         files[graph] = path.name
         if progress:
-            progress(graph, peak)
+            progress(done(f"converted {graph} for openvino", peak, isolate), number / len(sources))
     return files
 
 

@@ -8,28 +8,17 @@ onnx-fp32/        one self-contained folder a variant (runtime x precision): gra
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import JsonValue, ValidationError
 
 from sam3i_edge.bundle.data_files import data_files
 from sam3i_edge.bundle.hub import fetch, is_hub_id
 from sam3i_edge.bundle.manifest import (
     MANIFEST,
     FileRecord,
-    License,
     Manifest,
-    Preprocessing,
-    Thresholds,
-    TokenizerSpec,
-    Variant,
-    first_problem,
     read_manifest,
 )
 from sam3i_edge.errors import ArtifactError, UnknownModel
@@ -63,8 +52,11 @@ class Bundle:
         root = Path(path)
         return cls(root, read_manifest(root))
 
-    def verify(self) -> Bundle:
+    def verify(self, trusted: Iterable[str] = ()) -> Bundle:
         """Verifies every file, which reads the whole bundle once, and that graphs name no others.
+
+        Args:
+            trusted: files that are known to be as they should, which are not read.
 
         Returns:
             This bundle.
@@ -73,6 +65,7 @@ class Bundle:
             ArtifactError: a file is missing, changed or outside the folder, or a graph reads one that is not
                 listed.
         """
+        self._checked.update(trusted)
         self._check(self.manifest.files)
         for name in self.manifest.variants:
             self.graphs(name)
@@ -156,7 +149,7 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
     size = path.stat().st_size
     if size != record.bytes:
         raise ArtifactError(f"bundle {root}: {name} has {size:,} bytes, want {record.bytes:,}: {again}")
-    digest = _sha256(path)
+    digest = sha256_of(path)
     if digest != record.sha256:
         raise ArtifactError(
             f"bundle {root}: {name} was changed, its sha256 is {digest[:12]}... "
@@ -164,7 +157,12 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hashes a file.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
     digest, buffer = hashlib.sha256(), bytearray(1 << 20)
     view = memoryview(buffer)
     try:
@@ -174,128 +172,6 @@ def _sha256(path: Path) -> str:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error}") from error
     return digest.hexdigest()
-
-
-@dataclass(slots=True)
-class BundleFolder:
-    """A bundle being written, in a temporary folder beside its place.
-
-    Attributes:
-        path: the folder to write files into.
-        base: the manifest that is extended, or None for a new bundle.
-        finished: whether `finish` was called.
-    """
-
-    path: Path
-    base: Manifest | None = None
-    finished: bool = field(default=False, init=False)
-
-    def finish(
-        self,
-        *,
-        variants: Mapping[str, Variant],
-        name: str | None = None,
-        model: Mapping[str, JsonValue] | None = None,
-        preprocessing: Preprocessing | None = None,
-        tokenizer: TokenizerSpec | None = None,
-        thresholds: Thresholds | None = None,
-        license: License | None = None,
-        provenance: Mapping[str, str | int | float] | None = None,
-    ) -> Manifest:
-        """Hashes every file in the folder and writes the manifest.
-
-        What is not given is taken from `base`; a new bundle needs all but `thresholds` and `provenance`.
-        `variants` are added to those of `base`, replacing equal names.
-
-        Raises:
-            ArtifactError: a field is missing or does not fit the files.
-        """
-        given = {
-            "name": name,
-            "model": model,
-            "preprocessing": preprocessing,
-            "tokenizer": tokenizer,
-            "thresholds": thresholds,
-            "license": license,
-            "provenance": provenance,
-        }
-        fields: dict[str, object] = {} if self.base is None else dict(self.base)
-        fields |= {key: value for key, value in given.items() if value is not None}
-        fields["variants"] = {**(self.base.variants if self.base else {}), **variants}
-        fields["files"] = {
-            found.relative_to(self.path).as_posix(): FileRecord(
-                bytes=found.stat().st_size, sha256=_sha256(found)
-            )
-            for found in sorted(self.path.rglob("*"))
-            if found.is_file() and found != self.path / MANIFEST
-        }
-        try:
-            manifest = Manifest.model_validate(fields)
-        except ValidationError as error:
-            raise ArtifactError(f"the bundle's manifest does not fit: {first_problem(error)}") from error
-        (self.path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        self.finished = True
-        return manifest
-
-
-@contextlib.contextmanager
-def new_bundle(
-    target: str | Path, *, overwrite: bool = False, base: Bundle | None = None
-) -> Iterator[BundleFolder]:
-    """Writes a bundle whole or not at all.
-
-    `with new_bundle(path) as folder:` write files into `folder.path`, then call `folder.finish(...)`.
-    The files go to a temporary folder beside `target`. When the block ends after `finish`, the result is
-    read back as `Bundle.open` reads it and then renamed; when it raises, the temporary folder is removed.
-
-    Args:
-        target: folder to make.
-        overwrite: replace `target` when it is a bundle already. Nothing else is ever replaced.
-        base: a bundle to start from: its files are copied in first, and its manifest is extended. Adding a
-            variant in place is `new_bundle(b.root, overwrite=True, base=b)`.
-
-    Raises:
-        ArtifactError: `target` exists and may not be replaced, or the result does not verify.
-        RuntimeError: the block ended without `finish`.
-    """
-    target = Path(target).absolute()
-    occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
-    if occupied and not (target / MANIFEST).is_file():
-        raise ArtifactError(
-            f"{target} exists and is no bundle, it will not be replaced: choose another folder"
-        )
-    if occupied and not overwrite:
-        raise ArtifactError(f"{target} exists already: choose another folder, or ask to overwrite it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir()
-        if base is not None:
-            for name in base.manifest.files:
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(base.root / name, partial / name)
-        folder = BundleFolder(partial, None if base is None else base.manifest)
-        yield folder
-        if not folder.finished:
-            raise RuntimeError("the bundle was not finished: call finish() before the block ends")
-        Bundle.open(partial).verify()
-        _move(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _move(partial: Path, target: Path) -> None:
-    retired = partial.with_suffix(".old")
-    replaces = target.exists()
-    if replaces:
-        os.rename(target, retired)
-    try:
-        os.rename(partial, target)
-    except OSError:
-        if replaces:
-            os.rename(retired, target)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def find_bundle(

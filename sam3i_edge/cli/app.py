@@ -17,6 +17,7 @@ import typer
 
 import sam3i_edge
 from sam3i_edge.cli.benchmark import benchmark
+from sam3i_edge.cli.bundle import bundle
 from sam3i_edge.cli.compare import compare
 from sam3i_edge.cli.convert import convert
 from sam3i_edge.cli.demo import demo
@@ -43,6 +44,7 @@ for _verb in (
     demo,
     doctor,
     convert,
+    bundle,
     export,
     quantize,
     train,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam3i_edge.cli.needs import needs
-from sam3i_edge.cli.output import Json, note, print_json
+from sam3i_edge.cli.output import Json, note, print_json, steps
 
 
 def convert(
@@ -64,7 +64,9 @@ def convert(
         from sam3i_edge.checkpoints.source import HUB_FILES
         from sam3i_edge.export.float_bundle import convert_bundle
     from sam3i_edge.bundle.hub import fetch, is_hub_id
+    from sam3i_edge.bundle.writing import check_target
 
+    check_target(out, overwrite)
     path = Path(source)
     if not path.exists() and is_hub_id(source):
         path = fetch(
@@ -76,10 +78,20 @@ def convert(
             offline=offline,
             patterns=HUB_FILES,
         )
-    tokenizer = _beside(tokenizer, path, "tokenizer.json", "--tokenizer with CLIP's merges file")
-    license_file = _beside(
-        license_file, path, "LICENSE", "--license with the text that came with the weights"
-    )
+    tokenizer, license_file = tokenizer or path / "tokenizer.json", license_file or path / "LICENSE"
+    wrong = [
+        f"{what} {file} does not exist{hint}"
+        for file, what, hint in (
+            (path, "the checkpoint", ""),
+            (adapters, "the checkpoint of adapters", ""),
+            (config, "the file of sizes", ""),
+            (tokenizer, "the tokenizer", ": give --tokenizer with CLIP's merges file or a tokenizer.json"),
+            (license_file, "the licence", ": give --license with the text that came with the weights"),
+        )
+        if file is not None and not file.exists()
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
     given = read_sizes(config) if config is not None else {}
     checkpoint = read_checkpoint(
         path, adapters=adapters, config={"max_detections": detections, **given}, resolution=resolution
@@ -93,19 +105,20 @@ def convert(
             f"{checkpoint.folded_adapters} adapters are constants and were folded, "
             f"{checkpoint.folded_bytes / 2**20:,.1f} MiB saved"
         )
-    manifest, agreement = convert_bundle(
-        checkpoint,
-        tokenizer,
-        out,
-        name=name,
-        license_file=license_file,
-        license_name=license_name,
-        threshold=threshold,
-        pairs=pairs,
-        boxes=boxes,
-        overwrite=overwrite,
-        progress=note,
-    )
+    with steps() as tell:
+        manifest, agreement = convert_bundle(
+            checkpoint,
+            tokenizer,
+            out,
+            name=name,
+            license_file=license_file,
+            license_name=license_name,
+            threshold=threshold,
+            pairs=pairs,
+            boxes=boxes,
+            overwrite=overwrite,
+            progress=tell,
+        )
     size = sum(record.bytes for record in manifest.files.values())
     if as_json:
         print_json(
@@ -125,11 +138,3 @@ def convert(
             f"{out}: {size / 2**20:,.1f} MiB, {', '.join(manifest.variants)}; against the model on "
             f"{agreement}"
         )
-
-
-def _beside(given: Path | None, source: Path, name: str, option: str) -> Path:
-    if given is not None:
-        return given
-    if source.is_dir() and (source / name).is_file():
-        return source / name
-    raise ValueError(f"{source} comes without {name}: give {option}")

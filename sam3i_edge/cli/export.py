@@ -1,79 +1,119 @@
-"""`sam3i-edge export`: a training run to a bundle, or a bundle to further variants. Needs torch and onnx."""
+"""`sam3i-edge export`: a bundle to further variants. Needs torch and onnx."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sam3i_edge.cli.needs import needs
-from sam3i_edge.cli.output import Json, note, print_json, print_table
+from sam3i_edge.cli.output import Json, note, print_json, print_table, steps
 
 if TYPE_CHECKING:
-    from sam3i_edge.export.targets import VariantRow
+    from sam3i_edge.export.variants import VariantRow
 
 
 def export(
     source: Annotated[
-        str | None,
-        typer.Argument(help="Folder of a training run; or with --to a bundle: a folder, name or Hub id."),
+        str | None, typer.Argument(help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the bundle to write.")] = None,
-    to: Annotated[
-        str | None, typer.Option(help="Targets to add, with commas: onnx, openvino, coreml, eager.")
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Bundle to write. [default: with --overwrite, SOURCE itself]"),
+    ] = None,
+    to: Annotated[str, typer.Option(help="Targets, with commas: onnx, openvino, coreml, eager.")] = "onnx",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Quantized precisions, with commas: int8, int8w, int4. Models that are missing are made."
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="With --to: fp32, fp16, int8, int8w, int4, with commas.")
-    ] = "fp16",
-    license_file: Annotated[
-        Path | None, typer.Option("--license", help="Of a run: licence of the weights, copied in.")
+        str | None,
+        typer.Option(
+            help="Precisions, with commas: fp32, fp16, int8, int8w, int4, and for openvino int8-bf16. "
+            "[default: those of --recipe, or fp16]"
+        ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of a run: name of the model.")] = "sam3i-nano",
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Of a run: default least score of an instance.")
-    ] = 0.5,
     pairs: Annotated[
         int, typer.Option(min=1, help="Drawn (image, instruction) pairs to compare with the model.")
     ] = 240,
     swift: Annotated[
         Path | None,
-        typer.Option(help="With --to coreml: also write a Swift package for the first precision here."),
+        typer.Option(help="With coreml: also write a Swift package for the first precision here."),
     ] = None,
+    license_file: Annotated[Path | None, typer.Option("--license", hidden=True)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="List targets and precisions, and stop.")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="List targets, their precisions and what they need, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Exports a trained model, or adds variants to a bundle; each is checked before it is named finished."""
+    """Adds variants to a bundle: each target at each precision, checked before it is named finished."""
     with needs("export", "export"):
-        from sam3i_edge.export.targets import PRECISIONS, TARGETS
+        import sam3i_edge.export.targets  # noqa: F401
+    from sam3i_edge.bundle.folder import BUNDLED
+    from sam3i_edge.bundle.writing import check_target
 
     if show:
-        if as_json:
-            print_json({"targets": list(TARGETS), "precisions": list(PRECISIONS)})
-        else:
-            typer.echo(f"targets: {', '.join(TARGETS)}\nprecisions: {', '.join(PRECISIONS)}")
+        _list(as_json)
         return
-    if source is None or out is None:
+    if source is None:
+        raise ValueError("name what to export: sam3i-edge export BUNDLE --to onnx --precision fp16 -o OUT")
+    folder = Path(source)
+    is_run = (folder / "weights" / "model.json").is_file() and not (folder / "bundle.json").is_file()
+    if license_file is not None or is_run:
         raise ValueError(
-            "name what to export and where to: sam3i-edge export RUN --license FILE -o OUT, or "
-            "sam3i-edge export BUNDLE --to onnx --precision fp16 -o OUT"
+            f"{source}: of a training run, 'sam3i-edge bundle RUN --license FILE -o BUNDLE' makes a bundle; "
+            "export adds variants to one"
         )
-    if to is None:
-        if license_file is None:
-            raise ValueError(
-                "a training run needs --license; to add variants to a bundle name them with --to"
+    if out is None:
+        if not overwrite or source in BUNDLED or not folder.is_dir():
+            raise ValueError("name the bundle to write with -o, or add to a folder in place with --overwrite")
+        out = folder
+    targets, recipes, precisions = (_names(given) for given in (to, recipe, precision))
+    precisions = list(dict.fromkeys([*precisions, *recipes])) or ["fp16"]
+    if swift is not None and "coreml" not in targets:
+        raise ValueError("--swift goes with a Core ML variant: add coreml to --to")
+    check_target(out, overwrite)
+    whole = _add(source, out, targets, precisions, recipes, pairs, overwrite, as_json)
+    if swift is not None:
+        _write_swift(out, swift, precisions)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def _names(given: str | None) -> list[str]:
+    return [part.strip() for part in given.split(",")] if given else []
+
+
+def _list(as_json: bool) -> None:
+    from sam3i_edge.export.targets import ALL_PRECISIONS, TARGETS
+
+    installs = {name: f"pip install 'sam3i-edge[{target.extra}]'" for name, target in TARGETS.items()}
+    if as_json:
+        plain = {
+            name: {"runtime": row.runtime, "precisions": list(row.precisions), "install": installs[name]}
+            for name, row in TARGETS.items()
+        }
+        print_json({"targets": plain, "precisions": list(ALL_PRECISIONS)})
+        return
+    print_table(
+        "targets and their precisions",
+        ("target", *ALL_PRECISIONS, "runs in", "needs"),
+        [
+            (
+                name,
+                *("yes" if precision in row.precisions else "-" for precision in ALL_PRECISIONS),
+                row.runtime,
+                installs[name],
             )
-        _export_run(Path(source), out, license_file, name, threshold, pairs, overwrite, as_json)
-    else:
-        targets, precisions = ([part.strip() for part in given.split(",")] for given in (to, precision))
-        if swift is not None and "coreml" not in targets:
-            raise ValueError("--swift goes with a Core ML variant: add coreml to --to")
-        whole = _add(source, out, targets, precisions, pairs, overwrite, as_json)
-        if swift is not None:
-            _write_swift(out, swift, precisions)
-        if not whole:
-            raise typer.Exit(1)
+            for name, row in TARGETS.items()
+        ],
+    )
+    typer.echo("int8, int8w, int4 and int8-bf16 need a quantized model of the bundle: --recipe makes it")
 
 
 def _write_swift(bundle: Path, folder: Path, precisions: list[str]) -> None:
@@ -103,23 +143,36 @@ def _add(
     out: Path,
     targets: list[str],
     precisions: list[str],
+    recipes: list[str],
     pairs: int,
     overwrite: bool,
     as_json: bool,
 ) -> bool:
     """Adds the variants and shows what became of each; whether all were written."""
     from sam3i_edge.bundle.folder import Bundle, find_bundle
-    from sam3i_edge.export.targets import add_variants
+    from sam3i_edge.export.quantized_bundle import post_training
+    from sam3i_edge.export.variants import add_variants
+    from sam3i_edge.quantize.recipes import RECIPES
 
-    _, rows = add_variants(
-        Bundle.open(find_bundle(source)),
-        out,
-        targets,
-        precisions,
-        pairs=pairs,
-        overwrite=overwrite,
-        progress=note,
-    )
+    for name in recipes:
+        if name not in RECIPES:
+            raise ValueError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
+    bundle = Bundle.open(find_bundle(source))
+    with steps() as tell:
+        _, rows = add_variants(
+            bundle,
+            out,
+            targets,
+            precisions,
+            quantizers={
+                name: partial(post_training, bundle, RECIPES[name], pairs=pairs, progress=tell)
+                for name in recipes
+                if f"quant/{name}.safetensors" not in bundle.manifest.files
+            },
+            pairs=pairs,
+            overwrite=overwrite,
+            progress=tell,
+        )
     if as_json:
         plain = [
             {
@@ -154,41 +207,3 @@ def _cells(row: VariantRow) -> tuple[str, ...]:
         f"{found.box_px_p99:.2f}",
         row.status,
     )
-
-
-def _export_run(
-    run: Path,
-    out: Path,
-    license_file: Path,
-    name: str,
-    threshold: float,
-    pairs: int,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    from sam3i_edge.export.float_bundle import export_bundle
-
-    manifest, agreement = export_bundle(
-        run,
-        out,
-        name=name,
-        license_file=license_file,
-        threshold=threshold,
-        pairs=pairs,
-        overwrite=overwrite,
-        progress=note,
-    )
-    size = sum(record.bytes for record in manifest.files.values())
-    if as_json:
-        print_json(
-            {
-                "bundle": str(out),
-                "bytes": size,
-                "variants": list(manifest.variants),
-                "agreement": agreement.to_dict(),
-            }
-        )
-    else:
-        typer.echo(
-            f"{out}: {size / 2**20:.1f} MiB, {', '.join(manifest.variants)}; against the model on {agreement}"
-        )

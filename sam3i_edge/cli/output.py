@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -52,6 +52,31 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def note(text: str) -> None:
     """Prints a line for people to stderr."""
     typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str, float], None]]:
+    """Gives a callback for work of many steps: a sentence, and the share of that step that is done.
+
+    Each new sentence is a line on stderr; on a terminal a bar below it tells the time that the step has left.
+    """
+    said = ""
+    with progress() as shown:
+        bar = shown.add_task("", total=1.0)
+
+        def tell(sentence: str, share: float) -> None:
+            nonlocal said
+            if sentence != said:
+                said = sentence
+                if shown.disable:
+                    note(sentence)
+                else:
+                    shown.console.print(sentence, markup=False, highlight=False)
+            if share < shown.tasks[bar].completed:
+                shown.reset(bar)
+            shown.update(bar, completed=share)
+
+        yield tell
 
 
 @contextlib.contextmanager

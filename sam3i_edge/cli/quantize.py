@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam3i_edge.cli.needs import needs
-from sam3i_edge.cli.output import Json, note, print_json, print_table
+from sam3i_edge.cli.output import Json, print_json, print_table, steps
 
 _SHOWN = 12  # layers of the table
 
@@ -52,34 +52,37 @@ def quantize(
         from sam3i_edge.quantize.recipes import RECIPES
         from sam3i_edge.quantize.recorded_pairs import recorded_pairs
     from sam3i_edge.bundle.folder import Bundle, find_bundle
+    from sam3i_edge.bundle.writing import check_target
 
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    if trained is not None and (data or keep_float or sensitivity):
+        raise ValueError("--from takes a quantized model as it is: leave --data, --keep-float, --sensitivity")
+    check_target(out, overwrite)
     bundle = Bundle.open(find_bundle(model))
-    if trained is not None:
-        if data or keep_float or sensitivity:
-            raise ValueError(
-                "--from takes a quantized model as it is: leave --data, --keep-float, --sensitivity"
+    with steps() as tell:
+        if trained is not None:
+            _, row, report = add_quantized(
+                bundle, out, trained, pairs=pairs, overwrite=overwrite, progress=tell
             )
-        manifest, agreement, report = add_quantized(
-            bundle, out, trained, pairs=pairs, overwrite=overwrite, progress=note
-        )
-    else:
-        manifest, agreement, report = quantize_bundle(
-            bundle,
-            out,
-            RECIPES[recipe],
-            calibration=recorded_pairs(data) if data else None,
-            pairs=pairs,
-            keep_float=keep_float or (),
-            balanced=balance,
-            sensitivity=sensitivity,
-            overwrite=overwrite,
-            progress=note,
-        )
-    *_, (name, variant) = manifest.variants.items()  # the one that was added
+        else:
+            _, row, report = quantize_bundle(
+                bundle,
+                out,
+                RECIPES[recipe],
+                calibration=recorded_pairs(data) if data else None,
+                pairs=pairs,
+                keep_float=keep_float or (),
+                balanced=balance,
+                sensitivity=sensitivity,
+                overwrite=overwrite,
+                progress=tell,
+            )
     if as_json:
-        print_json({"bundle": str(out), "variant": name, "agreement": variant.agreement, "report": report})
+        agreement = Bundle.open(out).manifest.variants[row.variant].agreement
+        print_json(
+            {"bundle": str(out), "variant": row.variant, "agreement": agreement, "report": dict(report)}
+        )
         return
     if report.get("loss"):
         rows = [(layer, f"{loss:.4f}") for layer, loss in list(report["loss"].items())[:_SHOWN]]
@@ -88,4 +91,4 @@ def quantize(
         typer.echo(f"kept float: {', '.join(kept)}")
     if unreached := [name for name in report.get("unreached", ()) if ".adapter." in name]:
         typer.echo(f"float, as no pair of calibration reached them: {', '.join(unreached)}")
-    typer.echo(f"{out}: variant {name}; against the float model on {agreement}")
+    typer.echo(f"{out}: variant {row.variant}; against the float model on {row.agreement}")

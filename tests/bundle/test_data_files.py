@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sam3i_edge.bundle.data_files import data_files
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import GRAPHS, Variant
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError
 
 

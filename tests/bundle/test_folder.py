@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from sam3i_edge.bundle import folder as bundles
-from sam3i_edge.bundle.folder import Bundle, UnknownModel, find_bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle, UnknownModel, find_bundle
 from sam3i_edge.bundle.manifest import (
     GRAPHS,
     License,
@@ -15,6 +15,7 @@ from sam3i_edge.bundle.manifest import (
     Variant,
     read_manifest,
 )
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.levels import LEVELS
 
@@ -119,8 +120,8 @@ def test_only_what_is_asked_for_is_read(broken):
 
 
 def test_a_file_is_hashed_once(broken, monkeypatch):
-    hashed, sha256 = [], bundles._sha256
-    monkeypatch.setattr(bundles, "_sha256", lambda path: hashed.append(path.name) or sha256(path))
+    hashed, sha256 = [], bundles.sha256_of
+    monkeypatch.setattr(bundles, "sha256_of", lambda path: hashed.append(path.name) or sha256(path))
     opened = Bundle.open(broken)
     assert not hashed
     assert opened.graphs("onnx-fp32") == opened.graphs("onnx-fp32")
@@ -390,7 +391,7 @@ def test_a_failed_rename_puts_the_old_one_back(tmp_path, write_tiny_bundle, monk
             raise OSError("no space")
         rename(source, target)
 
-    monkeypatch.setattr(bundles.os, "rename", fails_once)
+    monkeypatch.setattr(os, "rename", fails_once)
     with pytest.raises(OSError, match="no space"), new_bundle(made.root, overwrite=True) as folder:
         _finish(folder)
     assert Bundle.open(made.root).manifest.name == "tiny"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import Preprocessing
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import save_weights

@@ -32,16 +32,17 @@ def _lines(text):
     return text.strip().splitlines()
 
 
+VERBS = ("segment", "info", "demo", "doctor", "scenes", "evaluate", "bundle", "export", "train")
+
+
 def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("segment", "info", "demo", "doctor", "scenes", "evaluate", "export", "train"):
-        assert verb in shown
+    for verb in (*VERBS, "convert", "quantize", "benchmark", "compare"):
+        assert f" {verb} " in shown
 
 
-@pytest.mark.parametrize(
-    "verb", ["segment", "info", "demo", "doctor", "scenes", "evaluate", "export", "train"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_json_and_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert "--json" in capsys.readouterr().out

@@ -165,7 +165,7 @@ def test_wrong_use(tmp_path, texts, capsys):
     for arguments, message, code in (
         (
             ["convert", str(STAGE3), "-o", str(out)],
-            "comes without tokenizer.json: give --tokenizer with CLIP's",
+            "/tokenizer.json does not exist: give --tokenizer with CLIP's",
             2,
         ),
         (
@@ -173,8 +173,12 @@ def test_wrong_use(tmp_path, texts, capsys):
             "300 px is not possible: want a multiple of 112, the nearest is 336",
             1,
         ),
-        ([*whole[:2], "-o", str(out), "--tokenizer", str(texts)], "comes without LICENSE: give --license", 2),
-        (_arguments(tmp_path / "no.pt", out, texts), "there is no checkpoint", 1),
+        (
+            [*whole[:2], "-o", str(out), "--tokenizer", str(texts)],
+            "/LICENSE does not exist: give --license",
+            2,
+        ),
+        (_arguments(tmp_path / "no.pt", out, texts), "no.pt does not exist", 2),
         ([*whole, "--pairs", "0"], "pairs", 2),
     ):
         assert main(arguments) == code

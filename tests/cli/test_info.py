@@ -1,6 +1,6 @@
 import json
 
-from sam3i_edge.bundle.folder import new_bundle
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.cli.app import main
 
 

@@ -15,7 +15,7 @@ from sam3i_edge.agreement import LIMITS, Limits
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli.app import main
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.export import gate as variant
+from sam3i_edge.export.onnx import onnx_variant
 from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 
@@ -42,7 +42,7 @@ def copied(done, monkeypatch):
         shutil.copytree(next(iter(source.values())).parent, folder, dirs_exist_ok=True)
         return {graph: path.name for graph, path in source.items()}
 
-    monkeypatch.setattr(variant, "export_onnx", export_onnx)
+    monkeypatch.setattr(onnx_variant, "export_onnx", export_onnx)
 
 
 def test_a_bundle_is_quantized(done, float_bundle):

@@ -144,8 +144,11 @@ def test_the_config_of_a_quantized_run_can_be_given_again(tmp_path, asked, float
     assert asked[0]["config"] == replace(config, images=2)
 
 
-@pytest.mark.parametrize("arguments", [["train", "sam3i-nano"], ["export", "run", "--license", "LICENSE"]])
-def test_without_torch_the_message_says_what_to_install(tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [(["train", "sam3i-nano"], "train"), (["bundle", "run", "--license", "LICENSE"], "export")],
+)
+def test_without_torch_the_message_says_what_to_install(tmp_path, arguments, extra):
     # A module set to None raises when it is imported, as if it were not installed.
     code = (
         "import sys; sys.modules['torch'] = None\n"
@@ -156,7 +159,7 @@ def test_without_torch_the_message_says_what_to_install(tmp_path, arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 1
     verb = arguments[0]
-    assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: {install_hint(verb)}\n"
+    assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: {install_hint(extra)}\n"
 
 
 def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):

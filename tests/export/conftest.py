@@ -131,6 +131,6 @@ def quantized(exported: Exported) -> Quantized:
             calibration=model_pairs(32, CONFIG, seed=1),
             pairs=24,
             sensitivity=False,
-            progress=told.append,
+            progress=lambda sentence, _: told.append(sentence),
         )
     return Quantized(Bundle.open(out), QuantSpec.load(out / "quant" / "int8.safetensors"), report, told)

@@ -7,7 +7,7 @@ import pytest
 
 from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export import float_bundle as exporting
+from sam3i_edge.export import gate
 from sam3i_edge.export.float_bundle import export_bundle
 from sam3i_edge.export.isolated import call
 
@@ -59,7 +59,7 @@ def test_errors_and_deaths():
 
 
 def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "LARGE", 0)
+    monkeypatch.setattr(gate, "LARGE", 0)
     told: list[str] = []
     manifest, agreement = export_bundle(
         exported.run,
@@ -67,7 +67,7 @@ def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tm
         name="tiny",
         license_file=exported.run / "LICENSE",
         pairs=3,
-        progress=told.append,
+        progress=lambda sentence, _: told.append(sentence),
     )
     assert sum("peak memory" in line for line in told) >= 3 * 4
     assert agreement.pairs == 3

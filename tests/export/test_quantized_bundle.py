@@ -11,13 +11,12 @@ import pytest
 
 from sam3i_edge import Segmenter
 from sam3i_edge.agreement import LIMITS, Limits, check, model_pairs
-from sam3i_edge.bundle.folder import Bundle, new_bundle
-from sam3i_edge.bundle.manifest import Preprocessing
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
-from sam3i_edge.export import gate as variant
-from sam3i_edge.export import quantized_bundle
-from sam3i_edge.export.gate import Gate, write_variant
-from sam3i_edge.export.quantized_bundle import add_quantized, quantize_bundle
+from sam3i_edge.export import quantized_bundle, targets
+from sam3i_edge.export.onnx import onnx_variant
+from sam3i_edge.export.quantized_bundle import add_quantized, post_training, quantize_bundle
+from sam3i_edge.export.variants import add_variants
 from sam3i_edge.quantize.recipes import RECIPES
 
 INT8 = RECIPES["int8"]
@@ -47,7 +46,7 @@ def rough(monkeypatch, quantized):
         shutil.copytree(next(iter(source.values())).parent, folder, dirs_exist_ok=True)
         return {graph: path.name for graph, path in source.items()}
 
-    monkeypatch.setattr(variant, "export_onnx", copied)
+    monkeypatch.setattr(onnx_variant, "export_onnx", copied)
 
 
 def test_the_bundle_has_both_variants_and_says_what_was_measured(exported, quantized):
@@ -124,7 +123,7 @@ def test_below_its_share_of_integers_it_is_called_mixed(
     float_bundle, calibration, rough, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(LIMITS, "mixed", LIMITS["int8"])
-    monkeypatch.setattr(variant, "INTEGER_SHARE", 1.01)
+    monkeypatch.setattr(targets, "INTEGER_SHARE", 1.01)
     manifest, _, _ = quantize_bundle(
         float_bundle, tmp_path / "out", INT8, calibration=calibration, pairs=12, sensitivity=False
     )
@@ -146,36 +145,22 @@ def test_integers_that_differ_fail_the_export(float_bundle, calibration, rough, 
 
 def test_a_second_quantized_model_replaces_the_first(quantized, rough, tmp_path):
     told = []
-    manifest, agreement, report = add_quantized(
+    manifest, row, report = add_quantized(
         quantized.bundle, tmp_path / "out", quantized.bundle.root / "quant" / "int8.safetensors", pairs=12,
-        progress=told.append,
+        progress=lambda sentence, _: told.append(sentence),
     )  # fmt: skip
     assert list(manifest.variants) == ["onnx-fp32", "onnx-int8"]
-    assert manifest.variants["onnx-int8"].agreement["pairs"] == agreement.pairs == 12
+    assert manifest.variants["onnx-int8"].agreement["pairs"] == row.agreement.pairs == 12
     assert any(line.startswith("onnx-int8 is replaced") for line in told)
     assert report == quantized.spec.notes
     Bundle.open(tmp_path / "out").verify()
 
 
-@pytest.fixture
-def written(monkeypatch):
-    """What would be exported; nothing is."""
-    calls = []
-
-    def write_quantized(bundle, out, spec, report, **options):
-        calls.append((spec, report, options))
-        return bundle.manifest, None, report
-
-    monkeypatch.setattr(quantized_bundle, "write_quantized", write_quantized)
-    return calls
-
-
-def test_layers_kept_float_by_pattern(float_bundle, calibration, written, tmp_path):
-    quantize_bundle(
-        float_bundle, tmp_path / "out", INT8, calibration=calibration, sensitivity=False,
+def test_layers_kept_float_by_pattern(float_bundle, calibration):
+    spec, report = post_training(
+        float_bundle, INT8, calibration=calibration, sensitivity=False,
         keep_float=["text_encoder.*.mlp.*", LAYER],
     )  # fmt: skip
-    spec, report, _ = written[0]
     assert set(report["kept_float"]) == {
         LAYER,
         "text_encoder.layers.0.mlp.fc1",
@@ -185,18 +170,14 @@ def test_layers_kept_float_by_pattern(float_bundle, calibration, written, tmp_pa
     assert spec.notes["kept_float"] == report["kept_float"]
 
 
-def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
-    float_bundle, calibration, written, tmp_path, monkeypatch
-):
+def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(float_bundle, calibration, monkeypatch):
     monkeypatch.setattr(quantized_bundle, "_LOSS_PAIRS", 3)
     monkeypatch.setattr(quantized_bundle, "_LIMIT_PAIRS", 6)
     monkeypatch.setitem(LIMITS, "int8", ANY)
-    quantize_bundle(float_bundle, tmp_path / "out", INT8, calibration=calibration, sensitivity=True, pairs=6)
-    spec, report, options = written[0]
+    spec, report = post_training(float_bundle, INT8, calibration=calibration, sensitivity=True, pairs=6)
     assert report["loss"].keys() == spec.layers.keys()
     assert report["kept_float"] == []
     assert list(report["loss"].values()) == sorted(report["loss"].values(), reverse=True)
-    assert not options["isolate"]
 
     def fewest(trials, order, precision):
         assert set(order) == spec.layers.keys() - {LAYER}
@@ -206,23 +187,21 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(
     monkeypatch.setattr(quantized_bundle.Trials, "fewest_float", fewest)
     monkeypatch.setattr(quantized_bundle.Trials, "passes", lambda *_: False)  # all integers do not do
     told = []
-    quantize_bundle(
+    spec, second = post_training(
         float_bundle,
-        tmp_path / "out",
         INT8,
         calibration=calibration,
         keep_float=[LAYER],
         pairs=6,
-        progress=told.append,
+        progress=lambda sentence, _: told.append(sentence),
     )
-    spec, second, _ = written[1]
     assert LAYER in second["kept_float"]
     assert len(second["kept_float"]) == 3
     assert not set(second["kept_float"]) & spec.layers.keys()
     assert any(line.startswith("2 layers stay float so that the limits hold: ") for line in told)
 
 
-def test_without_calibration_pairs_320_are_drawn(float_bundle, written, tmp_path, monkeypatch):
+def test_without_calibration_pairs_320_are_drawn(float_bundle, monkeypatch):
     asked = []
     prepared = quantized_bundle.Prepared
 
@@ -231,7 +210,7 @@ def test_without_calibration_pairs_320_are_drawn(float_bundle, written, tmp_path
         return prepared(model, recipe, pairs[:32], *arguments, **options)
 
     monkeypatch.setattr(quantized_bundle, "Prepared", few)
-    quantize_bundle(float_bundle, tmp_path / "out", INT8, sensitivity=False)
+    post_training(float_bundle, INT8, sensitivity=False)
     assert len(asked[0]) == 320
     gate = model_pairs(240, float_bundle_config(float_bundle))
     seen = {pair.image.tobytes() for pair in asked[0]}
@@ -248,13 +227,11 @@ def test_too_few_calibration_images_are_refused(float_bundle, calibration, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_pattern_that_fits_nothing_is_refused_before_any_work(float_bundle, tmp_path):
-    told = []
+def test_a_pattern_that_fits_nothing_is_refused_before_any_work(float_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantized_bundle, "Prepared", lambda *_, **__: pytest.fail("it calibrates"))
     with pytest.raises(ValueError, match=r"'image_encoder\.blocks\.\*' fits no layer; they are named as"):
-        quantize_bundle(
-            float_bundle, tmp_path / "out", INT8, keep_float=["image_encoder.blocks.*"], progress=told.append
-        )
-    assert told == []
+        quantize_bundle(float_bundle, tmp_path / "out", INT8, keep_float=["image_encoder.blocks.*"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_without_float_weights_is_refused(tiny_bundle, tmp_path):
@@ -271,21 +248,8 @@ def test_a_damaged_quantized_model_is_refused(float_bundle, tmp_path):
 
 
 def test_half_precision_passes_its_gate(exported, float_bundle, tmp_path):
-    with new_bundle(tmp_path / "out", base=float_bundle) as folder:
-        config = exported.model.config
-        gate = Gate(
-            folder.path / "weights",
-            config,
-            float_bundle.tokenizer(),
-            Preprocessing(image_size=config.image_size),
-            0.5,
-            0,
-            model_pairs(12, config),
-            isolate=False,
-            tell=lambda _: None,
-        )
-        variants, agreement = write_variant(folder.path, gate, "fp16")
-        manifest = folder.finish(variants=variants)
+    manifest, (row,) = add_variants(float_bundle, tmp_path / "out", ["onnx"], ["fp16"], pairs=12)
+    agreement = row.agreement
     check(agreement, "fp16")
     assert agreement.score > 0  # other numbers than the float model's
     assert manifest.variants["onnx-fp16"].precision == "fp16"

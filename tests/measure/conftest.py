@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.devices.machine import Machine
 from sam3i_edge.measure import runner
 from sam3i_edge.measure.schema import (

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.measure import runner
 from sam3i_edge.measure.plan import plan

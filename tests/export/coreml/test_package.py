@@ -8,10 +8,10 @@ from torch import nn
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml import package as mlpackage
+from sam3i_edge.export.coreml.coreml_variant import check_integers
 from sam3i_edge.export.coreml.mil_reference import MilProgram, QuantizedWeight
 from sam3i_edge.export.coreml.mil_trace import trace
 from sam3i_edge.export.coreml.package import PackageOptions, export_mlpackage, file_name, write_package
-from sam3i_edge.export.coreml.variant import check_integers
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.model.sam3i import SAM3I
@@ -325,10 +325,11 @@ def test_quantized_models_are_exported_from_their_file(exported, tmp_path, monke
         tmp_path,
         PackageOptions(precision="int8"),
         quantized=tmp_path / "int8.safetensors",
-        progress=lambda graph, peak: told.append((graph, peak > 0)),
+        progress=lambda *said: told.append(said),
     )
     assert files == {"text_encoder.concept": "TextEncoderConcept.mlpackage"}
-    assert told == [("text_encoder.concept", True)]
+    assert [share for _, share in told] == [1.0]
+    assert told[0][0].startswith("converted text_encoder.concept for Core ML: peak memory ")
     (weight,) = MilProgram(tmp_path / files["text_encoder.concept"]).quantized_weights()
     np.testing.assert_array_equal(weight.integers, integers.numpy())
     spec = QuantSpec.load(tmp_path / "int8.safetensors")

@@ -16,9 +16,9 @@ from onnx import numpy_helper
 from sam3i_edge.agreement import model_pairs
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
-from sam3i_edge.export.gate import check_integers
 from sam3i_edge.export.onnx.census import Census, census
 from sam3i_edge.export.onnx.graph_file import OPSET, write_graph
+from sam3i_edge.export.onnx.onnx_variant import check_integers
 from sam3i_edge.export.onnx.quantized import pack_nibbles, read_integers, rewrite, unpack_nibbles
 from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer

@@ -15,19 +15,18 @@ pytest.importorskip("openvino")
 
 from sam3i_edge import Segmenter
 from sam3i_edge.agreement import LIMITS, Limits, model_pairs
-from sam3i_edge.bundle.folder import Bundle, new_bundle
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import Preprocessing
+from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError
+from sam3i_edge.export import targets
 from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.onnx.graph_file import write_graph
 from sam3i_edge.export.openvino import ir as openvino_ir
 from sam3i_edge.export.openvino.integers import check_integers, integer_work, read_integers
-from sam3i_edge.export.openvino.ir import (
-    with_uint8_input,
-    write_ir,
-    write_variant,
-)
+from sam3i_edge.export.openvino.ir import with_uint8_input, write_ir
 from sam3i_edge.export.staged import TorchGraphs
+from sam3i_edge.export.targets import write_variant
 from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.weights import read_config
 from sam3i_edge.pipeline.preprocess import to_pixel_values
@@ -279,8 +278,8 @@ def gate(exported, tokenizer):
 
     def made(folder: Path) -> Gate:
         return Gate(
-            folder / "weights", config, tokenizer, Preprocessing(image_size=config.image_size), 0.5, 0,
-            model_pairs(12, config), False, lambda _: None,
+            folder / "weights", config, 0, tokenizer, Preprocessing(image_size=config.image_size), 0.5, 0,
+            model_pairs(12, config), lambda *_: None, folder / "worst-pair.png",
         )  # fmt: skip
 
     return made
@@ -303,7 +302,7 @@ def copied(monkeypatch):
 def test_a_float_variant_passes_the_gate_and_is_self_contained(exported, onnx, gate, copied, tmp_path):
     copied(onnx)
     shutil.copytree(exported.run / "weights", tmp_path / "weights")
-    (written,), agreement = write_variant(tmp_path, gate(tmp_path), "fp32")
+    written, _, agreement = write_variant(tmp_path, gate(tmp_path), "openvino", "fp32")
     assert written == "openvino-fp32"
     assert agreement.min_iou > 0.999
     names = {path.name for path in (tmp_path / written).iterdir()}
@@ -318,9 +317,10 @@ def test_a_quantized_variant_is_checked_and_named_by_what_runs(
         shutil.copytree(quantized.bundle.root / part, tmp_path / part)
     anything = Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None)
     monkeypatch.setitem(LIMITS, "mixed", anything)
-    monkeypatch.setattr(openvino_ir, "INTEGER_SHARE", 1.01)
-    made, _ = write_variant(tmp_path, gate(tmp_path), "int8", tmp_path / "quant" / "int8.safetensors")
-    variant = made["openvino-mixed"]
+    monkeypatch.setattr(targets, "INTEGER_SHARE", 1.01)
+    file = tmp_path / "quant" / "int8.safetensors"
+    name, variant, _ = write_variant(tmp_path, gate(tmp_path), "openvino", "int8", file)
+    assert name == "openvino-mixed"
     assert (variant.runtime, variant.precision, variant.quant_spec) == (
         "openvino", "mixed", "quant/int8.safetensors",
     )  # fmt: skip
@@ -336,10 +336,12 @@ def test_the_onnx_graphs_of_the_bundle_are_converted_as_they_are(quantized, gate
     monkeypatch.setattr(openvino_ir, "export_onnx", export_onnx)
     monkeypatch.setitem(LIMITS, "int8", Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None))
     shutil.copytree(quantized.bundle.root, tmp_path, dirs_exist_ok=True)
-    made, _ = write_variant(tmp_path, gate(tmp_path), "int8", tmp_path / "quant" / "int8.safetensors")
-    assert made["openvino-int8"].agreement["equal_layers"] == len(quantized.spec.layers)
+    quant = tmp_path / "quant"
+    name, made, _ = write_variant(tmp_path, gate(tmp_path), "openvino", "int8", quant / "int8.safetensors")
+    assert name == "openvino-int8"
+    assert made.agreement["equal_layers"] == len(quantized.spec.layers)
     with pytest.raises(AssertionError, match="exported again"):
-        write_variant(tmp_path, gate(tmp_path), "int4", tmp_path / "quant" / "int4.safetensors")
+        write_variant(tmp_path, gate(tmp_path), "openvino", "int4", quant / "int4.safetensors")
 
 
 def test_a_bundle_whose_ir_was_edited_by_hand_is_refused(onnx, exported, tmp_path):

@@ -13,11 +13,12 @@ from sam3i_edge.agreement import LIMITS
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export import gate as variant
-from sam3i_edge.export import targets
-from sam3i_edge.export.gate import Gate
-from sam3i_edge.export.targets import add_variants
+from sam3i_edge.export import eager_variant
+from sam3i_edge.export.targets import TARGETS
+from sam3i_edge.export.variants import add_variants
 from sam3i_edge.install_hint import install_hint
+
+FP32 = LIMITS["fp32"]
 
 
 def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
@@ -53,13 +54,15 @@ def test_what_fails_leaves_nothing_and_says_why(exported, tmp_path: Path, monkey
 def test_what_misses_the_gate_shows_its_figures_and_worst_pair(exported, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "some"
 
-    def misses(folder: Path, gate: Gate, precision: str, quantized: Path | None):
-        with monkeypatch.context() as patch:
-            patch.setitem(LIMITS, precision, replace(LIMITS[precision], min_iou=1.1))
-            return variant.write_eager(folder, gate, precision, quantized)
+    def misses(*arguments):
+        first = "write" not in asked
+        asked.add("write")
+        monkeypatch.setitem(LIMITS, "fp32", replace(FP32, min_iou=1.1 if first else FP32.min_iou))
+        return write(*arguments)
 
-    monkeypatch.setattr(variant, "write_misses", misses, raising=False)
-    monkeypatch.setitem(targets._WRITERS, "openvino", (variant.__name__, "write_misses", "export"))
+    asked, write = set(), eager_variant.write
+    monkeypatch.setattr(eager_variant, "write", misses)
+    monkeypatch.setitem(TARGETS, "openvino", TARGETS["eager"])
     _, rows = add_variants(
         Bundle.open(exported.bundle), out, ["openvino", "eager"], ["fp32"], pairs=12, overwrite=True
     )
@@ -80,7 +83,7 @@ def test_a_variant_that_is_there_already_is_replaced(exported, tmp_path: Path) -
 
 
 def test_a_missing_framework_is_a_row_with_the_pip_line(exported, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(targets._WRITERS, "openvino", ("no_such_framework", "write", "export,openvino"))
+    monkeypatch.setitem(TARGETS, "openvino", replace(TARGETS["openvino"], module="no_such_framework"))
     _, rows = add_variants(
         Bundle.open(exported.bundle), tmp_path / "out", ["openvino", "eager"], ["fp32"], pairs=12
     )
@@ -94,5 +97,6 @@ def test_bad_requests(exported, tmp_path: Path) -> None:
         add_variants(bundle, tmp_path / "x", ["tflite"], ["fp16"])
     with pytest.raises(ValueError, match="unknown precision 'int3'"):
         add_variants(bundle, tmp_path / "x", ["onnx"], ["int3"])
-    with pytest.raises(ArtifactError, match=r"sam3i-edge quantize .* --recipe int8"):
-        add_variants(bundle, tmp_path / "x", ["onnx"], ["int8"])
+    with pytest.raises(ArtifactError, match=r"has no int8 and no int4 model: .* --recipe int8,int4'"):
+        add_variants(bundle, tmp_path / "x", ["onnx", "openvino"], ["int8", "int8-bf16", "int4"])
+    assert not list(tmp_path.iterdir())

@@ -3,77 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sam3i_edge import __version__
-from sam3i_edge.agreement import Agreement
-from sam3i_edge.bundle.manifest import Variant
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml.mil_reference import MilGraphs, MilProgram, QuantizedWeight
 from sam3i_edge.export.coreml.package import PackageOptions, export_mlpackage
 from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.isolated import call
+from sam3i_edge.export.targets import Written
 from sam3i_edge.quantize.spec import QuantSpec
 
 
-def write_variant(
-    folder: Path, gate: Gate, precision: str, quantized: Path | None = None
-) -> tuple[dict[str, Variant], Agreement]:
-    """Exports packages and compares them; the image encoder takes a pixel buffer where that is possible.
+def write(place: Path, gate: Gate, precision: str, quantized: Path | None) -> Written:
+    """Exports packages and reads integers back; see `sam3i_edge.export.targets.Target`.
 
-    It is where the normalisation has one deviation for all channels.
-
-    What the gate proves is the program and its numbers as they lie on disk, and nothing of the arithmetic or
-    speed of Apple's hardware (`sam3i_edge.export.coreml.mil_reference`).
-
-    Args:
-        folder: of the bundle being written.
-        gate: what it must agree with.
-        precision: "fp32", "fp16", or that of `quantized`.
-        quantized: file of the `QuantSpec`, for a quantized variant; its integers are read back and compared.
-
-    Returns:
-        The variant under its name, and its agreement.
+    The image encoder takes a pixel buffer where the normalisation has one deviation for all channels. What
+    the gate proves is the program and its numbers as they lie on disk, and nothing of the arithmetic or speed
+    of Apple's hardware (`sam3i_edge.export.coreml.mil_reference`).
 
     Raises:
-        ParityError, ExportError: as in `sam3i_edge.export.gate.write_variant`.
+        ExportError: integers or scales of the spec are in no package.
     """
-    name = f"coreml-{precision}"
-    place = folder / name
-    place.mkdir()
     image = gate.preprocessing if len(set(gate.preprocessing.std)) == 1 else None
     if image is None:
-        gate.tell("deviations differ by channel: the image encoder takes pixel_values and no pixel buffer")
-    options = PackageOptions(precision=precision, image=image)  # type: ignore[arg-type]
+        gate.tell(
+            "deviations differ by channel: the image encoder takes pixel_values and no pixel buffer", 1.0
+        )
     files = export_mlpackage(
         gate.weights,
         gate.config,
         place,
-        options,
+        PackageOptions(precision=precision, image=image),  # type: ignore[arg-type]
         gate.boxes,
         quantized=quantized,
         isolate=gate.isolate,
-        progress=gate.done("converted"),
+        progress=gate.tell,
     )
-    paths = {graph: place / file for graph, file in files.items()}
     figures: dict[str, float] = {}
     if quantized is not None:
+        paths = {graph: place / file for graph, file in files.items()}
         figures["equal_layers"] = check_integers(QuantSpec.load(quantized), paths, isolate=gate.isolate)
-    gate.tell(f"comparing {name} with the float model")
-    graphs = MilGraphs(paths)
-    agreement = gate.pass_or_raise(graphs, "evaluator", precision)
-    variant = Variant(
-        runtime="coreml",
-        precision=precision,
-        graphs={graph: f"{name}/{file}" for graph, file in files.items()},
-        boxes=gate.boxes,
-        quant_spec=None if quantized is None else quantized.relative_to(folder).as_posix(),
-        agreement={**agreement.to_dict(), **figures},
-        versions={"sam3i-edge": __version__, **{p: version(p) for p in ("torch", "coremltools")}},
-    )
-    return {name: variant}, agreement
+    return Written(files=files, source=MilGraphs, figures=figures)
 
 
 def check_integers(spec: QuantSpec, packages: Mapping[str, Path], *, isolate: bool = False) -> int:
