@@ -173,7 +173,7 @@ def post_training(
     tell = progress or (lambda *_: None)
     weights = bundle.weights()
     if weights is None:
-        raise ArtifactError(f"bundle {bundle.root} has no float weights to quantize: export it again")
+        raise ArtifactError(f"bundle {bundle.root} has no float weights to quantize")
     config = read_config(weights)
     variant = next(iter(bundle.manifest.variants.values()))
     tokenizer, preprocessing = bundle.tokenizer(), bundle.manifest.preprocessing

@@ -208,6 +208,7 @@ def find_bundle(
         raise UnknownModel(f"unknown model {name[:80]!r}: {error}") from error
     if isinstance(model, str) and is_hub_id(name):
         return fetch(name, "bundles", "a bundle", revision=revision, token=token, offline=offline)
+    what = "no such folder" if "/" in name or name.startswith((".", "~")) else "unknown model"
     raise UnknownModel(
-        f"unknown model {name!r}: want {', '.join(BUNDLED)}, the folder of a bundle, or a Hub id 'org/name'"
+        f"{what} {name!r}: want {', '.join(BUNDLED)}, the folder of a bundle, or a Hub id 'org/name'"
     )

@@ -131,7 +131,7 @@ def test_an_unknown_bundle_leaves_with_2_and_one_without_weights_with_1(tiny_bun
     out = ["-o", str(tmp_path / "out")]
     assert main(["quantize", str(tmp_path / "nowhere"), *out]) == 2
     assert main(["quantize", str(tiny_bundle.root), *out]) == 1
-    assert "has no float weights to quantize" in capsys.readouterr().err
+    assert "has no float weights to export" in capsys.readouterr().err
 
 
 def test_without_torch_the_message_says_what_to_install(tmp_path):

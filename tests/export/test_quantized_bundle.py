@@ -235,7 +235,7 @@ def test_a_pattern_that_fits_nothing_is_refused_before_any_work(float_bundle, tm
 
 
 def test_a_bundle_without_float_weights_is_refused(tiny_bundle, tmp_path):
-    with pytest.raises(ArtifactError, match="has no float weights to quantize"):
+    with pytest.raises(ArtifactError, match="has no float weights to export"):
         quantize_bundle(tiny_bundle, tmp_path / "out", INT8)
     assert not list(tmp_path.iterdir())
 
