@@ -16,6 +16,7 @@ from sam3i_edge.bundle.writing import BundleFolder, new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export.gate import PARITY_PAIRS, Gate, open_gate
 from sam3i_edge.export.targets import ALL_PRECISIONS, FLOAT, TARGETS, write_variant
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import BF16, Progress
 
@@ -189,7 +190,7 @@ def _write(
         for path in made:
             shutil.rmtree(path)
         if isinstance(failed, ImportError):
-            error = ExportError(f"{failed}: pip install 'sam3i-edge[{row.extra}]'")
+            error = ExportError(f"{failed}: {install_hint(row.extra)}")
         else:
             error = failed
         missed = VariantRow(

@@ -91,8 +91,9 @@ def _names(given: str | None) -> list[str]:
 
 def _list(as_json: bool) -> None:
     from sam3i_edge.export.targets import ALL_PRECISIONS, TARGETS
+    from sam3i_edge.install_hint import install_hint
 
-    installs = {name: f"pip install 'sam3i-edge[{target.extra}]'" for name, target in TARGETS.items()}
+    installs = {name: install_hint(target.extra) for name, target in TARGETS.items()}
     if as_json:
         plain = {
             name: {"runtime": row.runtime, "precisions": list(row.precisions), "install": installs[name]}
