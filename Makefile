@@ -14,7 +14,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check docs train-nano bench kernels-aot clean distclean
+.PHONY: help demo test test-slow check docs train-nano bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,8 +22,11 @@ help: ## lists the targets
 demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level; needs no torch
 	$(BIN)/sam3i-edge demo
 
-test: $(VENV)/.dev ## runs the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## runs the tests without those marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev ## runs the tests marked slow
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree
 	$(BIN)/ruff check .

@@ -58,6 +58,7 @@ def test_errors_and_deaths():
         call(_die)
 
 
+@pytest.mark.slow
 def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "LARGE", 0)
     told: list[str] = []

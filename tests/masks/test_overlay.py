@@ -119,7 +119,13 @@ def test_any_size_and_touching_boxes(size):
     masks = np.ones((3, height, width), np.bool_)
     masks[1] = False  # a mask may be empty
     boxes = np.array([[0, 0, width, height], [-9, -9, 2 * width, 2 * height], [0, 0, 0, 0]], np.float32)
-    draw(image, masks, boxes, np.float32([0.9, 0.8, 0.7]), title="caf\u00e9 \u661f \u00b7 " + "long" * 200)
+    scores, title = np.float32([0.9, 0.8, 0.7]), "caf\u00e9 \u661f \u00b7 " + "long" * 200
+    picture = draw(image, masks, boxes, scores, title=title)
+    assert picture.shape[0] > height
+    assert picture.shape[1] >= max(width, 320)
+    plain = draw(image, np.zeros_like(masks), boxes, scores, title=title)
+    assert plain.shape == picture.shape
+    assert (picture != plain).any()
 
 
 def test_long_captions_are_cut_after_three_lines():

@@ -46,6 +46,7 @@ def test_a_loss_over_gathered_rows_is_that_of_one_process_with_all_of_them(tmp_p
     torchrun(tmp_path, "gather")
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_together_and_go_on_to_the_same_numbers(tmp_path):
     torchrun(tmp_path / "whole", "never")
     torchrun(tmp_path / "parts", "step detail 2")

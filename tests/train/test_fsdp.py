@@ -71,6 +71,7 @@ def assert_close(found: dict[str, object], wanted: dict[str, object]) -> None:
             assert own == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), name
 
 
+@pytest.mark.slow
 def test_each_rank_holds_half_of_what_learns(runs):
     shares = [json.loads((runs / f"shares{rank}.json").read_text()) for rank in (0, 1)]
     assert len(shares[0]) == 5 + 2  # the steps of `split`, and the rest of `parted`
@@ -79,6 +80,7 @@ def test_each_rank_holds_half_of_what_learns(runs):
         assert 0.45 < other <= own < 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["split", "joined", "parted"])
 def test_losses_figures_and_weights_are_those_of_whole_models(runs, run):
     rows, wanted = metrics(runs / run), metrics(runs / "plain")
@@ -89,6 +91,7 @@ def test_losses_figures_and_weights_are_those_of_whole_models(runs, run):
         assert_close(*kept)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_split_model_is_whole(runs):
     split, plain = (RunFolder(runs / name).load() for name in ("split", "plain"))
     for kind in ("model", "heads", "projector"):

@@ -167,10 +167,10 @@ def test_concept_is_the_same_bits_before_and_after_the_adapters(whole, tiny_mode
     "place",
     [
         ("validation", "base", 0),
-        ("step", "base", 4),
+        pytest.param(("step", "base", 4), marks=pytest.mark.slow),
         ("stage", "base", 4),
         ("step", "3", 2),
-        ("stage", "3", 4),
+        pytest.param(("stage", "3", 4), marks=pytest.mark.slow),
     ],
     ids=str,
 )
