@@ -15,7 +15,7 @@ from sam3i_edge.bundle.folder import UnknownModel
 from sam3i_edge.devices.profiles import Choice, UnknownDevice
 from sam3i_edge.errors import ArtifactError, ImageError, InstructionError, RuntimeUnavailable
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.pipeline import graphs, tokenizer
+from sam3i_edge.pipeline import graphs, instruction
 from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.timing import STEPS
@@ -202,8 +202,8 @@ def test_arrays_of_opencv_are_turned_around(segmenter):
 
 def test_an_instruction_is_cleaned_once(segmenter, monkeypatch):
     cleaned = []
-    clean = tokenizer.clean
-    monkeypatch.setattr(tokenizer, "clean", lambda text: cleaned.append(text) or clean(text))
+    clean = instruction.clean
+    monkeypatch.setattr(instruction, "clean", lambda text: cleaned.append(text) or clean(text))
     segmenter.segment(picture(0), "  RED &amp;amp; star ")
     assert cleaned == ["  RED &amp;amp; star "]
 

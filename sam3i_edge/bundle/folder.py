@@ -126,7 +126,7 @@ class Bundle:
         spec = self.manifest.tokenizer
         file = self.file(spec.file)
         try:
-            return Tokenizer.from_file(
+            tokenizer = Tokenizer.from_file(
                 file,
                 spec.context_length,
                 start_id=spec.start_id,
@@ -135,6 +135,13 @@ class Bundle:
             )
         except ValueError as error:
             raise ArtifactError(f"bundle {self.root}: tokenizer: {error}") from error
+        rows = self.manifest.model.get("vocab_size")
+        if isinstance(rows, int) and tokenizer.vocab_size > rows:
+            raise ArtifactError(
+                f"bundle {self.root}: tokenizer: its ids go to {tokenizer.vocab_size - 1:,}, the model has "
+                f"{rows:,} tokens: copy tokenizer.json from where the model came from"
+            )
+        return tokenizer
 
 
 def _check_file(root: Path, name: str, record: FileRecord) -> None:

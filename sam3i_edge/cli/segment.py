@@ -59,9 +59,9 @@ def segment(
 ) -> None:
     """Segments what INSTRUCTION describes in IMAGE, or what boxes show, and draws it."""
     from sam3i_edge.masks import overlay
+    from sam3i_edge.pipeline.instruction import check_instruction
     from sam3i_edge.pipeline.preprocess import load_image
     from sam3i_edge.pipeline.prompt import BoxPrompt
-    from sam3i_edge.pipeline.tokenizer import check_instruction
     from sam3i_edge.segmenter import Segmenter
 
     # What can be refused cheaply is refused before a model is opened.

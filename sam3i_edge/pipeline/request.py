@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from sam3i_edge.bundle.manifest import Variant
 from sam3i_edge.errors import InstructionError
 from sam3i_edge.levels import Level, as_level, route
+from sam3i_edge.pipeline.instruction import check_instruction
 from sam3i_edge.pipeline.prompt import VISUAL, BoxPrompt
-from sam3i_edge.pipeline.tokenizer import check_instruction
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,11 @@
 """An instruction as the 32 ids that the text encoder reads.
 
 The rules are those of the official code: start id, at most 30 text tokens, end id, then padding with
-id 0. A longer instruction keeps its first 30 tokens, so that the end id lies in the last slot. Cleaning
-is that code's: ftfy, HTML unescaping (twice), whitespace collapse and lower-casing; where doing all of it
-again would change the text once more, it is done again.
+id 0. A longer instruction keeps its first 30 tokens, so that the end id lies in the last slot.
 """
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,16 +13,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge.errors import ArtifactError, InstructionError
+from sam3i_edge.errors import ArtifactError
 from sam3i_edge.files import write_whole
+from sam3i_edge.pipeline.instruction import check_instruction, clean, plain
 
 if TYPE_CHECKING:
     import tokenizers
 
 CONTEXT_LENGTH = 32
-MAX_WORDS = 2_000
-MAX_CHARACTERS = 10_000
 MAX_VOCABULARY = 4_096
+
+# What every tokenizer is tried with, so that one which fails is refused when it is opened.
+_TRIALS = (
+    "the red star left of the ring, 3 of 10?",
+    "x",
+    "".join(map(chr, range(32, 127))),
+    "\u00e9t\u00e9 \u661f \U0001f534 \u0627\u0644\u0646\u062c\u0645\u0629 \u0939\u093f",
+)
 
 # In this order: their ids are 0, 1, 2. Padding must be 0, because the model takes "id != 0" for "a token".
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>")
@@ -44,74 +47,49 @@ class TokenIds(NamedTuple):
     tokens_cut: int
 
 
-def clean(text: str) -> str:
-    """Gives the text as the official code cleans it: one line, single blanks, lower case.
+class BadTokenizer(ArtifactError, ValueError):
+    """A `tokenizer.json` that is none, or that cannot be used."""
 
-    Wrong encodings are repaired, HTML entities unescaped, however often they were escaped, curly quotes made
-    straight, full-width letters plain and ligatures split; control characters go. A cleaned text is clean:
-    cleaning it again changes nothing.
+
+def _is_defect(error: BaseException) -> bool:
+    """Whether the library says that a file or a text is at fault: by the bare class, or by a panic.
+
+    A panic is no Exception, so that it would pass every handler, and its class cannot be imported.
     """
-    while (cleaned := _clean_once(text)) != text:
-        text = cleaned
-    return text
-
-
-def _clean_once(text: str) -> str:
-    # Importing ftfy takes longer than a cold start may; printable ASCII is as ftfy leaves it.
-    if not (text.isascii() and text.isprintable()):
-        import ftfy
-
-        text = ftfy.fix_text(text)
-    plain = text if "<" in text else html.unescape(text)
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(plain))).strip().lower()
-
-
-def check_instruction(text: str) -> str:
-    """Gives the cleaned instruction.
-
-    Raises:
-        TypeError: `text` is not a string.
-        InstructionError: `text` is blank, has over 10,000 characters or 2,000 words, or holds half of a
-            surrogate pair, which no tokenizer can encode.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"the instruction must be a string, got {type(text).__name__}")
-    if len(text) > MAX_CHARACTERS:
-        raise InstructionError(
-            f"the instruction has {len(text):,} characters, at most {MAX_CHARACTERS:,} are allowed: "
-            "describe the target in one sentence"
-        )
-    cleaned = clean(text)
-    if not cleaned:
-        raise InstructionError("the instruction is empty: describe what to segment, as in 'the red star'")
-    words = cleaned.count(" ") + 1
-    if words > MAX_WORDS:
-        raise InstructionError(
-            f"the instruction has {words:,} words, at most {MAX_WORDS:,} are allowed: "
-            "describe the target in one sentence"
-        )
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InstructionError(
-            "the instruction holds a lone surrogate, which is no character: decode it from valid UTF-8"
-        )
-    return cleaned
+    return type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 def parse_backend(path: str | Path, text: str) -> tokenizers.Tokenizer:
     """Parses the text of a `tokenizer.json`; `path` is for the message.
 
     Raises:
-        ArtifactError: it is none.
+        BadTokenizer: it is none.
     """
     import tokenizers
 
     try:
         return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:
-        # The library raises the bare class for every defect of the file, and nothing narrower.
-        if type(error) is not Exception:
+    except BaseException as error:
+        if not _is_defect(error):
             raise
-        raise ArtifactError(f"{path} is no tokenizer.json: {error}") from error
+        raise BadTokenizer(f"{path} is no tokenizer.json: {error}") from error
+
+
+def _encode(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    """The ids of a text.
+
+    Raises:
+        BadTokenizer: the library cannot encode it with this tokenizer.
+    """
+    try:
+        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        return ids
+    except BaseException as error:
+        if not _is_defect(error):
+            raise
+        raise BadTokenizer(
+            f"tokenizer.json cannot encode {text[:20]!r} ({error}): copy it from where the model came from"
+        ) from error
 
 
 class Tokenizer:
@@ -136,12 +114,21 @@ class Tokenizer:
             if value < 0 or backend.id_to_token(value) is None:
                 size = backend.get_vocab_size(with_added_tokens=True)
                 raise ValueError(f"{name} {value} is outside the vocabulary of {size:,} entries")
+        if getattr(backend.model, "dropout", None):
+            raise BadTokenizer(
+                f"tokenizer.json has dropout {backend.model.dropout:g}, so it encodes a text by chance: "
+                "set it to null"
+            )
         backend.encode_special_tokens = True
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
         self.context_length = context_length
         self.start_id, self.end_id, self.pad_id = start_id, end_id, pad_id
+        # The special tokens tell this project's own from those of released models, which keep their rules.
+        self._is_own = backend.id_to_token(start_id) == SPECIAL_TOKENS[1]
+        for text in _TRIALS:
+            _encode(backend, text)
 
     @classmethod
     def from_file(
@@ -163,7 +150,8 @@ class Tokenizer:
             pad_id: id that fills the rest.
 
         Raises:
-            ArtifactError: the file is missing, unreadable or no tokenizer.
+            ArtifactError: the file is missing or unreadable.
+            BadTokenizer: it is no tokenizer, or encodes by chance or not at all.
             ValueError: an id lies outside the vocabulary, or `context_length` is under 3.
         """
         try:
@@ -188,8 +176,12 @@ class Tokenizer:
         return self.encode_cleaned(check_instruction(text))
 
     def encode_cleaned(self, text: str) -> TokenIds:
-        """Encodes a text that was cleaned and checked; a blank one gives start and end alone."""
-        tokens = self._backend.encode(text, add_special_tokens=False).ids
+        """Encodes a text that was cleaned and checked; a blank one gives start and end alone.
+
+        Raises:
+            BadTokenizer: the tokenizer fails at this text.
+        """
+        tokens = _encode(self._backend, plain(text) if self._is_own else text)
         room = self.context_length - 2
         ids = np.full(self.context_length, self.pad_id, dtype=np.int64)
         kept = tokens[:room]
@@ -204,7 +196,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, path: str | Path) -> Tokeni
     `<pad>` (id 0), `<start>` (1) and `<end>` (2). The same texts in the same order give the same file.
 
     Args:
-        texts: instructions; they are cleaned first, exactly as `Tokenizer.encode` cleans.
+        texts: instructions; they are cleaned and made plain first, exactly as `Tokenizer.encode` does.
         vocab_size: most entries, 259 (the bytes and the special tokens) to 4,096. Fewer result when the
             texts hold fewer pairs that occur twice.
         path: file to write, whole or not at all.
@@ -232,6 +224,6 @@ def train_bpe(texts: Iterable[str], vocab_size: int, path: str | Path) -> Tokeni
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    backend.train_from_iterator((clean(text) for text in texts), trainer)
+    backend.train_from_iterator((plain(clean(text)) for text in texts), trainer)
     write_whole(Path(path), backend.to_str(pretty=True) + "\n")
     return Tokenizer(backend, start_id=1, end_id=2, pad_id=0)

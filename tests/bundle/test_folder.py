@@ -271,6 +271,15 @@ def test_no_bundle(tmp_path, kind):
         Bundle.open(path)
 
 
+def test_a_tokenizer_with_more_ids_than_the_model_has_rows(broken):
+    rows = Bundle.open(broken).tokenizer().vocab_size
+    _edit(broken, lambda manifest: manifest["model"].update(vocab_size=rows))
+    Bundle.open(broken).tokenizer()
+    _edit(broken, lambda manifest: manifest["model"].update(vocab_size=rows - 1))
+    with pytest.raises(ArtifactError, match=rf"ids go to {rows - 1}, the model has {rows - 1} tokens"):
+        Bundle.open(broken).tokenizer()
+
+
 def test_unknown_variant_and_file(tiny_bundle):
     with pytest.raises(ArtifactError, match="no variant 'onnx-int8'; it has onnx-fp32"):
         tiny_bundle.graphs("onnx-int8")

@@ -9,7 +9,8 @@ import pytest
 from sam3i_edge.bundle.folder import find_bundle
 from sam3i_edge.checkpoints.tokenizer_file import write_tokenizer
 from sam3i_edge.errors import ArtifactError
-from sam3i_edge.pipeline.tokenizer import Tokenizer, clean
+from sam3i_edge.pipeline.instruction import clean
+from sam3i_edge.pipeline.tokenizer import Tokenizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PAIRS = json.loads((FIXTURES / "clip_tokens.json").read_text())["items"]

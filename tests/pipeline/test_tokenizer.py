@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3i_edge.errors import ArtifactError, InstructionError
-from sam3i_edge.pipeline.tokenizer import Tokenizer, check_instruction, clean, train_bpe
+from sam3i_edge.pipeline.instruction import clean, plain
+from sam3i_edge.pipeline.tokenizer import Tokenizer, train_bpe
 
 TEXTS = ["the red star left of the ring", "every small circle", "the shape with three corners"] * 20
 
@@ -114,78 +115,7 @@ def test_any_text_encodes_and_padding_is_only_at_the_end(tokenizer, text):
     length = int((ids != 0).sum())
     assert (ids[:length] > 0).all()
     assert (ids[0], ids[length - 1]) == (1, 2)
-    assert cut > 0 or _decoded(tokenizer, ids).strip() == clean(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [
-        ("  The\n RED\u00a0star\t", "the red star"),
-        ("fish &amp;amp; chips", "fish & chips"),
-        ("fish < &amp;amp; chips", "fish < & chips"),
-        ("&amp;amp;amp;lt; star", "< star"),
-        ("\u00e9 &amp;amp;amp;amp;lt; star", "\u00e9 < star"),
-        ("&amp;Lt; &NTILDE;", "\u226a \u00f1"),
-        ("\u201csmart\u201d \u2018quotes\u2019", "\"smart\" 'quotes'"),
-        ("\uff21\uff22\uff23 \ufb01sh", "abc fish"),
-        ("cafe\u0301", "caf\u00e9"),
-        ("a\x00b\ufeff", "ab"),
-    ],
-)
-def test_cleaning(text, cleaned):
-    assert clean(text) == cleaned
-
-
-ENTITIES = st.lists(
-    st.sampled_from(
-        [
-            "&",
-            "amp;",
-            "AMP;",
-            "lt;",
-            "Lt;",
-            "#60;",
-            "#0;",
-            "NTILDE;",
-            "nbsp;",
-            "<",
-            " ",
-            "\u0130",
-            "\u00c3\u00a9",
-        ]
-    ),
-    max_size=12,
-).map("".join)
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.one_of(st.text(max_size=60), ENTITIES, st.tuples(ENTITIES, st.text(max_size=8)).map("".join)))
-def test_what_is_clean_stays_as_it_is(text):
-    assert clean(clean(text)) == clean(text)
-
-
-def test_what_was_escaped_without_end_is_cleaned_in_time():
-    assert clean("&" + "amp;" * 2_400 + "lt; star") == "< star"
-
-
-@pytest.mark.parametrize("text", ["", "  \n", "&nbsp;", "\x00"])
-def test_blank_instruction(text):
-    with pytest.raises(InstructionError, match="is empty"):
-        check_instruction(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("ab " * 2_001, "2,001 words, at most 2,000"),
-        ("x" * 10_001, "10,001 characters, at most 10,000"),
-        ("word " * 10_000, "50,000 characters"),
-        ("half a pair \ud800", "lone surrogate"),
-    ],
-)
-def test_refused_instruction(text, message):
-    with pytest.raises(InstructionError, match=message):
-        check_instruction(text)
+    assert cut > 0 or _decoded(tokenizer, ids).strip() == plain(clean(text))
 
 
 def test_the_longest_allowed_instruction_is_encoded(tokenizer):
@@ -228,3 +158,88 @@ def test_vocabulary_size_is_bounded(tmp_path, size):
     with pytest.raises(ValueError, match=f"259 to 4096, got {size}"):
         train_bpe(TEXTS, size, tmp_path / "t.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def changed(path, tmp_path):
+    """Writes the tokenizer with something changed."""
+
+    def changed(change):
+        content = json.loads(path.read_text())
+        change(content)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+        return tmp_path / "tokenizer.json"
+
+    return changed
+
+
+WORD_LEVEL = {"type": "WordLevel", "vocab": {"<pad>": 0, "<start>": 1, "<end>": 2}, "unk_token": "<unk>"}
+CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(normalizer=CHARSMAP),
+        lambda content: content["model"].update(continuing_subword_prefix="##"),
+        lambda content: content.update(pre_tokenizer={"type": "FixedLength", "length": 0}),
+        lambda content: content.update(model=WORD_LEVEL),
+    ],
+    ids=["precompiled", "subword prefix", "fixed length 0", "word level"],
+)
+def test_a_tokenizer_that_fails_when_used_is_refused_when_opened(changed, change):
+    """The library's panics are no Exception: they would pass every handler of a program."""
+    with pytest.raises(ValueError, match=r"cannot encode 'the red star|is no tokenizer\.json: slice"):
+        Tokenizer.from_file(changed(change), start_id=1, end_id=2)
+
+
+def test_a_tokenizer_that_encodes_by_chance_is_refused(changed):
+    with pytest.raises(ValueError, match=r"has dropout 0\.5, so it encodes a text by chance"):
+        Tokenizer.from_file(
+            changed(lambda content: content["model"].update(dropout=0.5)), start_id=1, end_id=2
+        )
+
+
+def test_a_tokenizer_that_fails_at_one_text_is_a_damaged_artifact(tokenizer, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    class Panicking:
+        def encode(self, *_, **__):
+            raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(tokenizer, "_backend", Panicking())
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json cannot encode 'star' \(index out"):
+        tokenizer.encode("star")
+
+
+def test_interrupting_an_encoding_is_no_defect_of_the_file(tokenizer, monkeypatch):
+    class Interrupted:
+        def encode(self, *_, **__):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokenizer, "_backend", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("star")
+
+
+def test_our_own_tokenizer_reads_past_the_punctuation_around_words(tokenizer):
+    plain = tokenizer.encode("the red star").ids.tolist()
+    for form in (
+        '"{}"',
+        "\u201c{}\u201d",
+        "\u00ab{}\u00bb",
+        "'{}'",
+        "{},",
+        "{} \u2013",
+        "- {}",
+        "({})",
+        "  {}:  ",
+    ):
+        assert tokenizer.encode(form.format("the red star")).ids.tolist() == plain, form
+    assert tokenizer.encode("the red star?").ids.tolist() != plain
+
+
+def test_released_models_read_punctuation_as_their_code_does():
+    clip = Tokenizer.from_file(FIXTURES / "clip_subset_tokenizer.json", start_id=49406, end_id=49407)
+    assert clip.encode('"a"').ids.tolist() != clip.encode("a").ids.tolist()
