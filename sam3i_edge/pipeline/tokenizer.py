@@ -47,7 +47,7 @@ class TokenIds(NamedTuple):
     tokens_cut: int
 
 
-class BadTokenizer(ArtifactError, ValueError):
+class TokenizerError(ArtifactError, ValueError):
     """A `tokenizer.json` that is none, or that cannot be used."""
 
 
@@ -63,7 +63,7 @@ def parse_backend(path: str | Path, text: str) -> tokenizers.Tokenizer:
     """Parses the text of a `tokenizer.json`; `path` is for the message.
 
     Raises:
-        BadTokenizer: it is none.
+        TokenizerError: it is none.
     """
     import tokenizers
 
@@ -72,14 +72,14 @@ def parse_backend(path: str | Path, text: str) -> tokenizers.Tokenizer:
     except BaseException as error:
         if not _is_defect(error):
             raise
-        raise BadTokenizer(f"{path} is no tokenizer.json: {error}") from error
+        raise TokenizerError(f"{path} is no tokenizer.json: {error}") from error
 
 
 def _encode(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     """The ids of a text.
 
     Raises:
-        BadTokenizer: the library cannot encode it with this tokenizer.
+        TokenizerError: the library cannot encode it with this tokenizer.
     """
     try:
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids
@@ -87,7 +87,7 @@ def _encode(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     except BaseException as error:
         if not _is_defect(error):
             raise
-        raise BadTokenizer(
+        raise TokenizerError(
             f"tokenizer.json cannot encode {text[:20]!r} ({error}): copy it from where the model came from"
         ) from error
 
@@ -115,7 +115,7 @@ class Tokenizer:
                 size = backend.get_vocab_size(with_added_tokens=True)
                 raise ValueError(f"{name} {value} is outside the vocabulary of {size:,} entries")
         if getattr(backend.model, "dropout", None):
-            raise BadTokenizer(
+            raise TokenizerError(
                 f"tokenizer.json has dropout {backend.model.dropout:g}, so it encodes a text by chance: "
                 "set it to null"
             )
@@ -151,7 +151,7 @@ class Tokenizer:
 
         Raises:
             ArtifactError: the file is missing or unreadable.
-            BadTokenizer: it is no tokenizer, or encodes by chance or not at all.
+            TokenizerError: it is no tokenizer, or encodes by chance or not at all.
             ValueError: an id lies outside the vocabulary, or `context_length` is under 3.
         """
         try:
@@ -179,7 +179,7 @@ class Tokenizer:
         """Encodes a text that was cleaned and checked; a blank one gives start and end alone.
 
         Raises:
-            BadTokenizer: the tokenizer fails at this text.
+            TokenizerError: the tokenizer fails at this text.
         """
         tokens = _encode(self._backend, plain(text) if self._is_own else text)
         room = self.context_length - 2
