@@ -1,6 +1,6 @@
 """Mask overlap and the figures that SAM3-I reports of it: gIoU, cIoU, P@0.5.
 
-Source: the released SAM3-I evaluation scripts, modes 1to1 and multi_inst. gIoU here is the mean mask IoU over
+Source: the released SAM3-I evaluation scripts, mode 1to1. gIoU here is the mean mask IoU over
 records, not the generalised IoU of boxes; cIoU is the sum of intersections over the sum of unions.
 """
 
