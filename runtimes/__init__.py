@@ -59,6 +59,7 @@ def open_runtime(
     threads: int | None = None,
     low_memory: bool = False,
     precision: str | None = None,
+    compile: bool = False,
 ) -> Runtime:
     """Opens one graph, importing only the framework it needs.
 
@@ -70,16 +71,20 @@ def open_runtime(
         low_memory: keep weights in the file where that is slower but smaller.
         precision: "fp32" or "fp16", for a device whose engines are built from the graph; None everywhere
             else, where the graph itself fixes it.
+        compile: torch compiles the graph once, before its first question; of the eager runtime alone.
 
     Raises:
         RuntimeUnavailable: `runtime` is unknown, its package is not installed, or it refuses `device`.
         ArtifactError: the file is missing or is no graph that the runtime reads.
-        ValueError: `threads` is below 1.
+        ValueError: `threads` is below 1, or `compile` was asked of another runtime.
     """
+    if compile and runtime != "eager":
+        raise ValueError(f"compile is for runtime 'eager', and this is {runtime!r}: leave it out")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    built = {} if precision is None else {"precision": precision}
-    opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory, **built)
+    options: dict[str, Any] = {} if precision is None else {"precision": precision}
+    options |= {"compile": True} if compile else {}
+    opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory, **options)
     return opened
 
 

@@ -1,7 +1,8 @@
 """The torch model itself as a runtime: float or quantized, on a CPU or a CUDA device.
 
 A graph's file is a small JSON: which graph, and where in the bundle its weights are. On CUDA the operators of
-`sam3i_edge.kernels` run as Triton kernels.
+`sam3i_edge.kernels` run as Triton kernels, and large outputs stay on the device until they are read: the maps
+of an image (111 MB at 1008 px) never leave it, and of the masks those come back that passed the threshold.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.quantize.spec import open_model
+from sam3i_edge.runtimes.on_device import LARGE, OnDevice, to_host
 from sam3i_edge.runtimes.tiny_graph import tiny_input
 
 
@@ -46,11 +48,31 @@ class GraphFile(BaseModel):
 
 
 class EagerRuntime:
-    """One graph of the model in torch. Not thread-safe by contract, see `Runtime`."""
+    """One graph of the model in torch. Not thread-safe by contract, see `Runtime`.
 
-    def __init__(self, spec: GraphSpec, device: torch.device, *, half: bool = False) -> None:
+    Args:
+        spec: the graph, on `device`.
+        device: CPU or CUDA.
+        half: products in float16.
+        compile: one compiled graph, on CUDA replayed as a CUDA graph; the first run compiles it.
+        large: outputs of so many bytes stay on the device, as `OnDevice`; None for none.
+    """
+
+    def __init__(
+        self,
+        spec: GraphSpec,
+        device: torch.device,
+        *,
+        half: bool = False,
+        compile: bool = False,
+        large: int | None = None,
+    ) -> None:
         self._spec: GraphSpec | None = spec
-        self._name, self._device, self._half = spec.name, device, half
+        self._name, self._device, self._half, self._large = spec.name, device, half, large
+        self._compiled = compile
+        self._call: Any = (
+            torch.compile(spec.module, mode="reduce-overhead", fullgraph=True) if compile else spec.module
+        )
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs the graph once; see `Runtime.run`."""
@@ -63,39 +85,62 @@ class EagerRuntime:
             )
         given = []
         for name, example in spec.inputs.items():
-            value = torch.from_numpy(np.ascontiguousarray(inputs[name]))
+            array: Any = inputs[name]
+            kept = isinstance(array, OnDevice)
+            value = array.tensor if kept else torch.from_numpy(np.ascontiguousarray(array))
             if value.shape != example.shape or value.dtype != example.dtype:
                 raise ValueError(
                     f"{self._name}: input {name!r} is {value.dtype} {list(value.shape)}, "
                     f"want {example.dtype} {list(example.shape)}"
                 )
-            given.append(value.to(self._device))
+            if self._device.type == "cuda" and not kept:
+                value = value.pin_memory()
+            given.append(value.to(self._device, non_blocking=True))
         try:
             with (
                 torch.inference_mode(),
                 torch.autocast(self._device.type, torch.float16, enabled=self._half),
             ):
-                found = spec.module(*given)
+                if self._compiled:
+                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+                found = self._call(*given)
         except RuntimeError as error:
             raise RuntimeUnavailable(
                 f"{self._name} failed in torch: {' '.join(str(error).split())}"
             ) from error
         values = found if isinstance(found, tuple) else (found,)
         single = [value.float() if value.dtype == torch.float16 else value for value in values]
-        return {name: value.cpu().numpy() for name, value in zip(spec.outputs, single, strict=True)}
+        small = {n: v for n, v in zip(spec.outputs, single, strict=True) if not self._stays(v)}
+        outputs = dict(zip(small, to_host(list(small.values())), strict=True))
+        for name, value in zip(spec.outputs, single, strict=True):
+            if name not in small:
+                # A CUDA graph's outputs are overwritten by its next replay.
+                stays: Any = OnDevice(value.clone() if self._compiled else value)
+                outputs[name] = stays
+        return {name: outputs[name] for name in spec.outputs}
+
+    def _stays(self, value: torch.Tensor) -> bool:
+        return self._large is not None and value.nbytes >= self._large
 
     def close(self) -> None:
         """Frees the model."""
         self._spec = None
+        self._call = None
 
 
 def open(
-    artifact: Path, device: str, threads: int | None = None, *, low_memory: bool = False
+    artifact: Path,
+    device: str,
+    threads: int | None = None,
+    *,
+    low_memory: bool = False,
+    compile: bool = False,
 ) -> EagerRuntime:
     """Opens a graph's file; see `sam3i_edge.runtimes.open_runtime`.
 
-    Weights are mapped from their file as they are, so `low_memory` changes nothing. `threads` is torch's own
-    setting, one for the whole process; None leaves it.
+    With `compile` it is compiled here, by a run on zeros, so that no question waits for it. Weights are
+    mapped from their file as they are, so `low_memory` changes nothing. `threads` is torch's own setting, one
+    for the whole process; None leaves it.
     """
     del low_memory
     where = _device(device)
@@ -120,7 +165,16 @@ def open(
     if described.half:
         _halve(spec.module)
     # The other graphs' parameters have no storage and must not be moved.
-    return EagerRuntime(_moved(spec, where), where, half=described.half)
+    runtime = EagerRuntime(
+        _moved(spec, where),
+        where,
+        half=described.half,
+        compile=compile,
+        large=LARGE if where.type == "cuda" else None,
+    )
+    if compile:
+        runtime.run({name: example.numpy() for name, example in spec.inputs.items()})
+    return runtime
 
 
 def write_graph_file(

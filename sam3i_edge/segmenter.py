@@ -51,6 +51,7 @@ class Segmenter:
         offline: bool = False,
         threshold: float | None = None,
         threads: int | None = None,
+        compile: bool = False,
         image_cache: int = 4,
         instruction_cache: int = 256,
     ) -> None:
@@ -66,6 +67,8 @@ class Segmenter:
             offline: of the Hub's bundles, use only what was fetched before.
             threshold: least score of an instance, 0 to 1; None takes the bundle's (0.5).
             threads: threads for one operator; None takes one for each core this process may use.
+            compile: have torch compile each graph once, when it is opened: minutes, for faster questions. Of
+                runtime "eager" alone; on device "cuda" the graphs are then replayed as CUDA graphs.
             image_cache: images whose features are kept, least recently used first out; 0 keeps none.
                 One image of sam3i at 1008 pixels takes 111 MB.
             instruction_cache: encoded instructions that are kept; 0 keeps none.
@@ -92,7 +95,7 @@ class Segmenter:
             manifest.thresholds.score if threshold is None else threshold,
         )
         self._tokenizer = self._bundle.tokenizer()
-        self._graphs = Graphs(self._bundle, self._choice, threads)
+        self._graphs = Graphs(self._bundle, self._choice, threads, compile=compile)
         if not self._choice.builds:  # an engine is built by `prepare`, or by its first use
             self._graphs.open("image_encoder")
             self._graphs.open("detector")

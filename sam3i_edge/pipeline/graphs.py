@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 class Graphs:
     """Opens, runs and closes graphs by name. `open` and `run` want the graph's lock to be held."""
 
-    def __init__(self, bundle: Bundle, choice: Choice, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, choice: Choice, threads: int | None, *, compile: bool = False) -> None:
         self._paths = bundle.graphs(choice.variant)
         self._choice = choice
-        self._threads = threads
+        self._threads, self._compile = threads, compile
         self._opened: dict[str, Runtime] = {}
         self._locks = {name: threading.Lock() for name in self._paths}
         self._closed = False
@@ -55,6 +55,7 @@ class Graphs:
                 self._choice.device,
                 threads=self._threads,
                 precision=self._engine_precision,
+                compile=self._compile,
             )
             _log.debug("opened %s in %.0f ms", name, 1e3 * (time.perf_counter() - start))
         return self._opened[name]

@@ -79,8 +79,9 @@ def select(
     passed = np.flatnonzero(scores > threshold)
     index = passed[np.argsort(-scores[passed], kind="stable")].astype(np.int64)
     _check_finite("boxes", boxes[index])
-    _check_finite("mask_logits", mask_logits[index])
-    shifted = mask_logits[index].astype(np.float32, copy=False) - np.float32(mask_threshold)
+    kept = mask_logits[index]  # read once: they may lie on a GPU
+    _check_finite("mask_logits", kept)
+    shifted = kept.astype(np.float32, copy=False) - np.float32(mask_threshold)
     return Detections(
         index=read_only(index),
         scores=read_only(scores[index].astype(np.float32)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import save_weights
+from sam3i_edge.pipeline.ask import find
+from sam3i_edge.runtimes import eager as eager_module
 from sam3i_edge.runtimes import open_runtime, probe
-from sam3i_edge.runtimes.eager import write_graph_file
+from sam3i_edge.runtimes.eager import EagerRuntime, write_graph_file
+from sam3i_edge.runtimes.on_device import OnDevice
 
 CONFIG = ModelConfig(
     image_size=64,
@@ -104,3 +108,56 @@ def test_probe_and_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeUnavailable, match="no CUDA device"):
             probe("eager", "cuda")
+
+
+def _detector_inputs(runtime: EagerRuntime) -> dict[str, np.ndarray]:
+    spec = runtime._spec
+    drawn = {name: torch.randn_like(x) if x.is_floating_point() else x for name, x in spec.inputs.items()}
+    return {name: value.numpy() for name, value in drawn.items()}
+
+
+def test_large_outputs_stay_and_only_the_rows_that_are_read_come_back(bundle: Path, monkeypatch) -> None:
+    opened = open_runtime("eager", bundle / "eager-fp32" / "detector.json", "cpu")
+    inputs = _detector_inputs(opened)
+    expected = opened.run(inputs)
+    keeps = EagerRuntime(opened._spec, torch.device("cpu"), large=4 * 4 * 16 * 16)
+    found = keeps.run({**inputs, "fpn_4x": OnDevice(torch.from_numpy(inputs["fpn_4x"]))})
+    assert {name for name, value in found.items() if isinstance(value, OnDevice)} == {"mask_logits"}
+    fetched = []
+    on_device = sys.modules["sam3i_edge.runtimes.on_device"]
+    to_host = on_device.to_host
+    monkeypatch.setattr(on_device, "to_host", lambda t: fetched.extend(x.shape for x in t) or to_host(t))
+    scores = expected["scores"][0]
+    threshold = float(np.sort(scores)[-2] + np.sort(scores)[-1]) / 2  # one passes
+    one = find(found, (32, 32), threshold=threshold)
+    np.testing.assert_array_equal(one.mask_logits, find(expected, (32, 32), threshold=threshold).mask_logits)
+    assert [tuple(shape) for shape in fetched] == [(1, 16, 16)]
+    stays = found["mask_logits"]
+    assert (stays.shape, stays.dtype, stays.nbytes) == (expected["mask_logits"].shape, np.float32, 4096)
+    np.testing.assert_array_equal(np.asarray(stays), expected["mask_logits"])
+
+
+def test_a_compiled_graph_answers_as_the_eager_one(bundle: Path, monkeypatch) -> None:
+    compiled = []
+
+    def compile_without_inductor(module, **options):  # which would take a minute of C++
+        compiled.append(options)
+        return torch._dynamo.optimize("eager", nopython=options["fullgraph"])(module)
+
+    path = bundle / "eager-fp32" / "detector.json"
+    plain = open_runtime("eager", path, "cpu")
+    inputs = _detector_inputs(plain)
+    monkeypatch.setattr(eager_module.torch, "compile", compile_without_inductor)
+    runtime = open_runtime("eager", path, "cpu", compile=True)
+    assert compiled == [{"mode": "reduce-overhead", "fullgraph": True}]
+    for name, value in plain.run(inputs).items():
+        np.testing.assert_array_equal(runtime.run(inputs)[name], value)
+    runtime.close()
+    runtime.close()
+    with pytest.raises(RuntimeUnavailable, match="closed"):
+        runtime.run(inputs)
+
+
+def test_compile_is_refused_of_other_runtimes(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="compile is for runtime 'eager', and this is 'onnxruntime'"):
+        open_runtime("onnxruntime", bundle / "eager-fp32" / "detector.json", "cpu", compile=True)
