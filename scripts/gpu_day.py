@@ -102,7 +102,8 @@ class Day:
         return found["rows"]
 
     def _run(self, step: Step, seconds: float, found: dict[str, Any]) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         if self.dry_run:
             environment["TRITON_INTERPRET"] = "1"
         with tempfile.TemporaryDirectory() as folder:

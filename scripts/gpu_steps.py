@@ -322,22 +322,23 @@ def _difference(found: Any, expected: Any) -> float:
 
 
 def _quantize(whole: SAM3I, bits: int) -> None:
-    """Gives every linear layer integers: of its weights at 8 bits, of those of its 8-bit self at 4."""
+    """Gives the linear layers of the recipe integers: at 8 bits of the float model, at 4 of that one."""
     from sam3i_edge.quantize.modules import QuantizedLayer
+    from sam3i_edge.quantize.recipes import RECIPES
 
-    for parent in list(whole.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Linear):
-                weight, bias = layer.weight.float(), None if layer.bias is None else layer.bias.float()
-            elif isinstance(layer, QuantizedLayer) and bits == 4 and layer.weight.shape[1] % 32 == 0:
-                weight, bias = layer.dequantized_weight(), layer.bias
-            else:
-                continue
-            grouped = weight.unflatten(1, (-1, 32)) if bits == 4 else weight
-            scale = (grouped.abs().amax(-1) / (2 ** (bits - 1) - 1)).clamp(min=2.0**-14)
-            integers = torch.round(grouped / scale[..., None]).to(torch.int8).flatten(1)
-            new = QuantizedLayer("linear", integers, scale, bias, 0.05 if bits == 8 else None)
-            setattr(parent, name, new)
+    kind = nn.Linear if bits == 8 else QuantizedLayer
+    found = RECIPES["int8"].modules(whole) if bits == 8 else dict(whole.named_modules())
+    for name, layer in found.items():
+        if not isinstance(layer, kind) or (bits == 4 and layer.weight.shape[1] % 32):
+            continue
+        weight = layer.weight.float() if bits == 8 else layer.dequantized_weight()
+        grouped = weight.unflatten(1, (-1, 32)) if bits == 4 else weight
+        scale = (grouped.abs().amax(-1) / (2 ** (bits - 1) - 1)).clamp(min=2.0**-14)
+        integers = torch.round(grouped / scale[..., None]).to(torch.int8).flatten(1)
+        bias = None if layer.bias is None else layer.bias.float()
+        parent, _, leaf = name.rpartition(".")
+        new = QuantizedLayer("linear", integers, scale, bias, 0.05 if bits == 8 else None)
+        setattr(whole.get_submodule(parent), leaf, new)
 
 
 def _targets(run: Run, config: ModelConfig) -> Any:
