@@ -14,6 +14,8 @@ With B samples, N tokens, C channels, bottleneck R and e bytes a number:
   6 B N C e + 9 B N R e, at R = 64 22 MB. The rest has no token axis.
 
 Deterministic: no atomics; sums over tokens are added up by tile and then in order.
+
+One file, though long: definition, kernels and gradient are read side by side.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ and padded, read. At the official sizes (B 1, H 8, Q 200, N 5184, d 32, float16)
 
 Deterministic: no atomics, every sum in a fixed order. The order depends on the sizes, batch size included,
 and on the compute capability.
+
+One file, though long: definition, kernels and gradient are read side by side.
 """
 
 from __future__ import annotations

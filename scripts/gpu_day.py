@@ -64,8 +64,8 @@ TUNE = (
 
 
 def order(*, tune: bool) -> tuple[Step, ...]:
-    """The steps; tiles are searched after the tables."""
-    return (*STEPS[:5], *TUNE, *STEPS[5:]) if tune else STEPS
+    """The steps; tiles are searched in what time is left."""
+    return (*STEPS, *TUNE) if tune else STEPS
 
 
 class Day:
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything ({SECONDS})")
     parser.add_argument("--only", action="append", choices=known, help="these steps")
-    parser.add_argument("--tune", action="store_true", help="also try other tiles, after the tables")
+    parser.add_argument("--tune", action="store_true", help="also try other tiles, in the time left")
     parser.add_argument(
         "--dry-run", action="store_true", help="on the CPU, at tiny sizes: figures mean nothing"
     )
