@@ -150,7 +150,10 @@ def tests(run: Run) -> None:
     """The kernel tests, forward and backward in all dtypes, against the definitions in float64."""
     report = run._rows.with_name("report.xml")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    command += ["--confcutdir", str(ROOT / "tests" / "kernels")]
+    # Settings of its own: the project's name plugins and a version that a bare machine lacks.
+    settings = run._rows.with_name("pytest.ini")
+    settings.write_text("[pytest]\naddopts = --import-mode=importlib\nmarkers = slow\nxfail_strict = true\n")
+    command += ["-c", str(settings), "--rootdir", str(ROOT), "--confcutdir", str(ROOT / "tests" / "kernels")]
     if run.dry_run:
         command += [str(ROOT / "tests/kernels/test_adapter_mlp.py"), "-k", "closed_gates"]
     else:
