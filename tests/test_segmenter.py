@@ -477,6 +477,7 @@ def test_closed_segmenter_refuses(tiny_bundle):
         ({"threshold": 1.5}, ValueError, "threshold must be 0 to 1, got 1.5"),
         ({"threshold": float("nan")}, ValueError, "threshold must be 0 to 1, got nan"),
         ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        ({"compile": True}, ValueError, "compile is for runtime 'eager', and this is 'onnxruntime'"),
         ({"image_cache": -1}, ValueError, "size must be at least 0, got -1"),
         ({"instruction_cache": -1}, ValueError, "size must be at least 0, got -1"),
     ],

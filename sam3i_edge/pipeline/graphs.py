@@ -93,8 +93,9 @@ class Graphs:
             ArtifactError: the graph does not fit the others: it lacks an output or takes other inputs.
             RuntimeUnavailable: the graphs were closed, or the runtime failed.
         """
+        runtime = self.open(name)
         try:
-            outputs = self.open(name).run(inputs)
+            outputs = runtime.run(inputs)
         except ValueError as error:
             raise ArtifactError(f"the bundle's graphs do not fit together: {error}") from error
         missing = [output for output in wanted if output not in outputs]
