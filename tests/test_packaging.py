@@ -43,6 +43,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "data.dataset",
         "data.record_batches",
         "runtimes.eager",
+        "runtimes.on_device",
     ),
     "qat": ("quantize._torchao", "quantize.qat"),
     "export": ("export",),
