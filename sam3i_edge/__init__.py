@@ -15,6 +15,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from sam3i_edge.moved import MovedModules
+
 if TYPE_CHECKING:
     from sam3i_edge import errors as errors
     from sam3i_edge.devices.profiles import Info as Info
@@ -27,6 +29,8 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ.setdefault(_variable, "1")
 # It has no variable; a module that is None raises ImportError, and whoever imported it before keeps it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+sys.meta_path.append(MovedModules())  # type: ignore[arg-type]  # finders need no base class
 
 __version__ = "0.2.0"
 
