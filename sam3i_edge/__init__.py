@@ -30,7 +30,7 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
 # It has no variable; a module that is None raises ImportError, and whoever imported it before keeps it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-sys.meta_path.append(MovedModules())  # type: ignore[arg-type]  # finders need no base class
+sys.meta_path.append(MovedModules())  # old names are found last
 
 __version__ = "0.2.0"
 
