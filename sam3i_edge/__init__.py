@@ -15,7 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from sam3i_edge.moved import MovedModules
+from sam3i_edge.moved import MovedModules as _MovedModules
 
 if TYPE_CHECKING:
     from sam3i_edge import errors as errors
@@ -30,7 +30,7 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
 # It has no variable; a module that is None raises ImportError, and whoever imported it before keeps it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-sys.meta_path.append(MovedModules())  # old names are found last
+sys.meta_path.append(_MovedModules())  # old names are found last
 
 __version__ = "0.2.0"
 
