@@ -15,7 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from sam3i_edge.moved import MovedModules as _MovedModules
+from sam3i_edge._moved import MovedModules as _MovedModules
 
 if TYPE_CHECKING:
     from sam3i_edge import errors as errors

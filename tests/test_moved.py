@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sam3i_edge.moved import MOVED
+from sam3i_edge._moved import MOVED
 
 # In a process of its own: a module that is imported stays under both names.
 _CHILD = """
