@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -252,26 +253,41 @@ class Result:
             for segmentation, runs, score in zip(self.mask_rle, self._lazy.runs, self.scores, strict=True)
         ]
 
-    def to_supervision(self) -> supervision.Detections:
-        """A `supervision.Detections`: class 0 is the instruction, which is also the class name.
+    def to_supervision(self, *, class_id: int | None = None) -> supervision.Detections:
+        """A `supervision.Detections` whose class is the instruction.
 
-        Without an instruction the name is "visual", the text that stands in for it.
+        Results of different instructions may be merged, by `Detections.merge` or an `InferenceSlicer`. So
+        everything is told for each instance, in `data`: class_name (the instruction; without one "visual",
+        the text that stands in for it), level, and presence. `metadata` is empty: it has to be equal in what
+        is merged.
+
+        Args:
+            class_id: at least 0; None takes a number of 31 bits that follows from the instruction alone.
 
         Raises:
+            ValueError: `class_id` is negative.
             RuntimeUnavailable: supervision is not installed.
         """
         try:
             import supervision
         except ModuleNotFoundError as error:
             raise RuntimeUnavailable(f"to_supervision needs {error.name}: pip install supervision") from error
+        name = self.instruction or VISUAL
+        if class_id is None:
+            class_id = zlib.crc32(name.encode("utf-8", "surrogatepass")) >> 1
+        if class_id < 0:
+            raise ValueError(f"class_id must be at least 0, got {class_id}")
         return supervision.Detections(
             xyxy=self.boxes.copy(),
             mask=self.masks.copy(),
             confidence=self.scores.copy(),
-            class_id=np.zeros(len(self), dtype=np.int64),
+            class_id=np.full(len(self), class_id, dtype=np.int64),
             tracker_id=None if self.track_ids is None else self.track_ids.copy(),
-            data={"class_name": np.array([self.instruction or VISUAL] * len(self), dtype=np.str_)},
-            metadata={"instruction": self.instruction, "level": self.level, "presence": self.presence},
+            data={
+                "class_name": np.array([name] * len(self), dtype=np.str_),
+                "level": np.array([self.level] * len(self), dtype=np.str_),
+                "presence": np.full(len(self), self.presence),
+            },
         )
 
     def to_dict(self) -> dict[str, Any]:

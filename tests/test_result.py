@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -323,6 +324,36 @@ def test_supervision():
     assert len(detections[detections.confidence > 0.9]) == 1
     assert _result(instruction=None).to_supervision()["class_name"].tolist() == ["visual"] * 3
     assert len(_result(0, mask_logits=np.zeros((0, 2, 2), np.float32)).to_supervision()) == 0
+
+
+def test_supervision_merges_results_of_two_instructions():
+    supervision = pytest.importorskip("supervision")
+    star, ring, none = _result(instruction="star"), _result(2, instruction="ring", presence=0.4), _result(0)
+    merged = supervision.Detections.merge([one.to_supervision() for one in (star, ring, none)])
+    assert merged["class_name"].tolist() == ["star"] * 3 + ["ring"] * 2
+    np.testing.assert_allclose(merged["presence"], [0.97] * 3 + [0.4] * 2)
+    assert len(set(merged.class_id.tolist())) == 2
+    assert set(merged.class_id[:3].tolist()) == set(_result(instruction="star").to_supervision().class_id)
+    assert set(star.to_supervision(class_id=7).class_id.tolist()) == {7}
+    with pytest.raises(ValueError, match="class_id must be at least 0, got -1"):
+        star.to_supervision(class_id=-1)
+
+
+def test_supervision_slices_an_image():
+    """The presence of one instruction differs from slice to slice."""
+    supervision = pytest.importorskip("supervision")
+    presences = iter((0.9, 0.8))
+
+    def segment(part):
+        assert part.shape == (*SIZE, 3)
+        return _result(2, presence=next(presences)).to_supervision()
+
+    slicer = supervision.InferenceSlicer(segment, slice_wh=SIZE[::-1], overlap_wh=(0, 0), thread_workers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # newer versions drop what differs, and say so
+        found = slicer(np.zeros((SIZE[0], 2 * SIZE[1], 3), np.uint8))
+    assert len(found) > 0
+    assert set(found["class_name"]) == {"the red star left of the ring"}
 
 
 def test_without_supervision_the_error_names_the_install(monkeypatch):
