@@ -209,6 +209,7 @@ class Segmenter:
         bgr: bool = False,
         newest: bool | None = None,
         timeout: float = 10.0,
+        reconnect: float = 0.0,
     ) -> Stream:
         """Segments the same thing in frame after frame and follows its instances from frame to frame.
 
@@ -225,15 +226,20 @@ class Segmenter:
             bgr: the images are arrays in OpenCV's order. Cameras and videos opened here are turned to RGB.
             newest: whether a thread reads ahead and only the newest frame is segmented, so that results keep
                 up with what is live. None: for a camera and a URL; files and images give every frame.
-            timeout: seconds that such a thread may take for a frame.
+            timeout: seconds that such a thread may take for a frame, and `reconnect` beside them.
+            reconnect: seconds for which a camera or an address that stops is opened again and again, before
+                the stream fails; 0 never. `Stream.reconnected` counts. OpenCV may take 30 seconds to find
+                that an address is silent.
 
         Returns:
             An iterator with one result a frame, in order. Close it, or use it in a `with` statement.
 
         Raises:
-            InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0.
+            InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0;
+                `reconnect` is below 0, not finite, or asked of a file or of images.
             TypeError: at the call, `frames` is none of these, or `bgr` is said of a camera or a video.
-            StreamError: while iterating, when the source cannot be opened, stalls or fails.
+            StreamError: while iterating, when the source cannot be opened, stalls, fails, or is live and
+                stops. A file that ends, also one at an address, ends the iteration.
             ImageError, RuntimeUnavailable: while iterating, as in `segment`.
         """
         if bgr and isinstance(frames, (int, str, Path)):
@@ -245,6 +251,7 @@ class Segmenter:
             segment=lambda frame, request: self._frame(frame, bgr, request),
             newest=newest,
             timeout=timeout,
+            reconnect=reconnect,
         )
 
     def close(self) -> None:

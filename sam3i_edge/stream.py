@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sam3i_edge.errors import StreamError
 from sam3i_edge.pipeline.preprocess import ImageSource
 from sam3i_edge.pipeline.request import Request
+from sam3i_edge.pipeline.video import Video
 from sam3i_edge.result import Result
 from sam3i_edge.tracking import Tracker
 
@@ -30,8 +28,8 @@ _PATIENCE = 1.0
 class Stream(Iterator[Result]):
     """Results of one frame after the other, with track ids. Made by `Segmenter.stream`.
 
-    Iterate in one thread; `instruction`, `dropped` and `close` may be used from others. An error, the end of
-    the frames and Ctrl-C close it.
+    Iterate in one thread; `instruction`, `dropped`, `reconnected` and `close` may be used from others. An
+    error, the end of the frames and Ctrl-C close it.
     """
 
     def __init__(
@@ -43,6 +41,7 @@ class Stream(Iterator[Result]):
         segment: Callable[[ImageSource, Request], Result],
         newest: bool | None = None,
         timeout: float = 10.0,
+        reconnect: float = 0.0,
     ) -> None:
         """Checks the arguments; nothing is opened before the first result is asked for.
 
@@ -53,23 +52,30 @@ class Stream(Iterator[Result]):
             segment: segments one frame.
             newest: see `Segmenter.stream`.
             timeout: see `Segmenter.stream`.
+            reconnect: see `Segmenter.stream`.
 
         Raises:
-            ValueError: the timeout is not above 0, or the number of the camera is negative.
+            ValueError: the timeout is not above 0, the number of the camera is negative, or `reconnect` is
+                negative, not finite or asked of what is not live.
             TypeError: the source is none of these.
         """
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
+        if not 0 <= reconnect < math.inf:
+            raise ValueError(f"reconnect must be at least 0 seconds, got {reconnect}")
         self._request = check(instruction)
         self._check, self._segment = check, segment
         self._tracker = Tracker()
         self._tracked: tuple[Request, tuple[int, int]] | None = None
         self._closed = False
-        frames, name, live = _frames(source)
+        frames, name, live = _frames(source, reconnect)
+        if reconnect and not live:
+            raise ValueError(f"reconnect is for a camera or an address, and {name} is neither: leave it out")
         self._frames = frames
+        self._video = frames if isinstance(frames, Video) else None
         self._reader: _Newest | None = None
         if live if newest is None else newest:
-            self._frames = self._reader = _Newest(frames, name, timeout)
+            self._frames = self._reader = _Newest(frames, name, timeout + reconnect)
             weakref.finalize(self, self._reader.stop)  # also when it is dropped without `close`
 
     @property
@@ -89,6 +95,11 @@ class Stream(Iterator[Result]):
     def dropped(self) -> int:
         """Frames that were read and replaced by a newer one before they could be segmented."""
         return 0 if self._reader is None else self._reader.dropped
+
+    @property
+    def reconnected(self) -> int:
+        """How often the source was lost and came back."""
+        return 0 if self._video is None else self._video.reconnected
 
     def __iter__(self) -> Stream:
         return self
@@ -121,48 +132,14 @@ class Stream(Iterator[Result]):
         self._closed = True
         if self._reader is not None:
             self._reader.stop()
-        elif isinstance(self._frames, _Video):
-            self._frames.close()
+        elif self._video is not None:
+            self._video.close()
 
     def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Video(Iterator[ImageSource]):
-    """Frames of what OpenCV opens, as RGB. Opened with the first."""
-
-    def __init__(self, source: int | str, name: str, *, endless: bool) -> None:
-        self._source, self._name, self._endless = source, name, endless
-        self._capture: Any = None
-        self._count = 0
-
-    def __next__(self) -> NDArray[np.uint8]:
-        import cv2
-
-        if self._capture is None:
-            self._capture = cv2.VideoCapture(self._source)
-            if not self._capture.isOpened():
-                raise StreamError(
-                    f"{self._name} cannot be opened: is it there, free, and of a kind that OpenCV reads?"
-                )
-        more, frame = self._capture.read()
-        if more:
-            self._count += 1
-            return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        if not self._count:
-            raise StreamError(f"{self._name} was opened and gives no frame: is it a video, and whole?")
-        if self._endless:
-            raise StreamError(
-                f"{self._name} stopped after {self._count} frames: is it still connected? Open it again"
-            )
-        raise StopIteration
-
-    def close(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
 
 
 class _Newest(Iterator[ImageSource]):
@@ -198,6 +175,8 @@ class _Newest(Iterator[ImageSource]):
             raise StopIteration
 
     def stop(self) -> None:
+        if isinstance(self._frames, Video):
+            self._frames.stop()
         with self._changed:
             self._stopped = True
             self._frame = None
@@ -220,31 +199,31 @@ class _Newest(Iterator[ImageSource]):
         except BaseException as error:  # raised again in the thread that asks for frames
             self._error = error
         finally:
-            if isinstance(self._frames, _Video):
+            if isinstance(self._frames, Video):
                 self._frames.close()
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
 
 
-def _frames(source: Source) -> tuple[Iterator[ImageSource], str, bool]:
+def _frames(source: Source, reconnect: float) -> tuple[Iterator[ImageSource], str, bool]:
     """The source's frames, its name for messages, and whether it is live."""
     if isinstance(source, bool):
         raise TypeError("frames must be images, the number of a camera, or a video's file or URL, got a bool")
     if isinstance(source, int):
         if source < 0:
             raise ValueError(f"a camera's number is at least 0, got {source}")
-        return _Video(source, f"camera {source}", endless=True), f"camera {source}", True
-    if isinstance(source, (str, Path)):
-        text = str(source)
-        if "://" in text or " ! " in text:  # an address, or a pipeline of GStreamer
-            return _Video(text, f"video {text!r}", endless=False), f"video {text!r}", True
-        path = Path(text)
-        if path.is_char_device():
-            return _Video(text, f"camera {text}", endless=True), f"camera {text}", True
-        if not path.is_file():
+        name, live = f"camera {source}", True
+    elif isinstance(source, (str, Path)):
+        source = str(source)
+        is_camera = "://" not in source and Path(source).is_char_device()
+        # An address, or a pipeline of GStreamer.
+        live = is_camera or "://" in source or " ! " in source
+        name = f"camera {source}" if is_camera else f"video {source!r}"
+        if not live and not Path(source).is_file():
             raise StreamError(
-                f"there is no video at {text!r}: give a file, an address (rtsp://...) or a camera"
+                f"there is no video at {source!r}: give a file, an address (rtsp://...) or a camera"
             )
-        return _Video(text, f"video {text!r}", endless=False), f"video {text!r}", False
-    return iter(source), "the stream", False
+    else:
+        return iter(source), "the stream", False
+    return Video(source, name, live=live, reconnect=reconnect), name, live
