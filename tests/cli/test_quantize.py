@@ -99,7 +99,7 @@ def test_a_model_that_disagrees_leaves_with_1_and_a_picture(
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith("sam3i-edge: int8: 1 - min_iou: ")
     assert "the worst pair is number" in shown
-    assert [path.name for path in tmp_path.iterdir()] == ["out.worst-pair.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx-int8.worst-pair.png"]
 
 
 def test_few_pictures_leave_with_1(float_bundle, tmp_path, capsys):

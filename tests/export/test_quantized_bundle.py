@@ -99,7 +99,7 @@ def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(
         quantize_bundle(
             float_bundle, tmp_path / "out", INT8, calibration=calibration, pairs=12, sensitivity=False
         )
-    picture = tmp_path / "out.worst-pair.png"
+    picture = tmp_path / "out.onnx-int8.worst-pair.png"
     assert [path.name for path in tmp_path.iterdir()] == [picture.name]
     text = str(failed.value)
     assert text.startswith("int8: 1 - min_iou: max |difference| ")
