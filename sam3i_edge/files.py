@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and goes when it raises.
 
     Raises:
-        OSError: the file cannot take its place; what was there before is left.
+        OSError: the file cannot be written or take its place, with its name; what was there before is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(2)}.part")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # as of a full disk
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(*folders: Path) -> None:
+    """Removes what `whole_file` left of runs that were killed, in folders that no other run writes to."""
+    for folder in folders:
+        for left in folder.glob(".*.part"):
+            if re.fullmatch(r"\..+\.\d+-[0-9a-f]{4}\.part", left.name):
+                left.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -68,6 +68,7 @@ def benchmark(
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.data.annotations import IMAGES
     from sam3i_edge.devices.machine import usable_cores
+    from sam3i_edge.files import sweep
     from sam3i_edge.measure import runner
     from sam3i_edge.measure.plan import plan
     from sam3i_edge.measure.questions import read_data
@@ -86,6 +87,7 @@ def benchmark(
             f"{install_hint('bench')}, or read results.json"
         )
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     results = runner.blank(rows, chosen)
     results.write(out / RESULTS)
     with _Shown() as shown:

@@ -30,7 +30,7 @@ from sam3i_edge.data.polygons import polygon_mask
 from sam3i_edge.data.records import Annotation, Record, Segmentation, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.errors import DataError
-from sam3i_edge.files import write_whole
+from sam3i_edge.files import sweep, write_whole
 from sam3i_edge.masks import rle
 from sam3i_edge.runtimes import Progress
 
@@ -102,8 +102,7 @@ def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | No
             f"{out} holds {len(scenes):,} scenes already: give a --count of as many, or a new folder"
         )
     (out / IMAGES).mkdir(parents=True, exist_ok=True)
-    for left in (out / IMAGES).glob(".*.part"):  # of a run that was killed
-        left.unlink()
+    sweep(out, out / IMAGES)
     # Without the line that the kill may have cut.
     head = json.dumps({"seed": seed, "version": sam3i_edge.__version__})
     write_whole(journal, "".join(f"{line}\n" for line in (head, *map(_json, scenes))))

@@ -68,10 +68,19 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SAM3I:
 
     Args:
         config: sizes.
-        tensors: our name -> float32 tensor of the right shape.
+        tensors: our name -> float32 tensor.
+
+    Raises:
+        ArtifactError: a tensor has another shape than these sizes ask for.
     """
     with no_parameter_storage():
         model = with_constants(SAM3I(config), tensors)
+    for name, value in model.state_dict().items():
+        if name in tensors and tensors[name].shape != value.shape:
+            raise ArtifactError(
+                f"the tensor {name} is {list(tensors[name].shape)}, and the sizes of {CONFIG_FILE} ask for "
+                f"{list(value.shape)}: the two belong to different models"
+            )
     model.load_state_dict(dict(tensors), strict=False, assign=True)
     return model.requires_grad_(False).eval()
 
@@ -156,6 +165,9 @@ def save_weights(model: SAM3I, folder: Path, state: Mapping[str, Tensor] | None 
         model: any; without adapters only `base.safetensors` is written.
         folder: created when missing.
         state: whole tensors, where the model holds a part of each.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = model.state_dict() if state is None else state
@@ -163,8 +175,12 @@ def save_weights(model: SAM3I, folder: Path, state: Mapping[str, Tensor] | None 
     for name, groups in WEIGHT_FILES.items():
         part = {key: value for key, value in state.items() if group_of(key) in groups}
         if part:
-            with whole_file(folder / f"{name}.safetensors") as temporary:
-                save_file(part, temporary)
+            path = folder / f"{name}.safetensors"
+            with whole_file(path) as temporary:
+                try:
+                    save_file(part, temporary)
+                except SafetensorError as error:
+                    raise OSError(f"cannot write {path}: {error}") from error
     write_config(folder, model.config)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sam3i_edge.errors import TrainingError
-from sam3i_edge.files import whole_file, write_whole
+from sam3i_edge.files import sweep, whole_file, write_whole
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import save_weights
 from sam3i_edge.train.run_config import TrainConfig
@@ -73,6 +73,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._claim()
+        sweep(self.path, self.path / "weights", self.path / "quant")
         kept = self.path / "config.json"
         if kept.exists():
             if not resume:
@@ -113,10 +114,18 @@ class RunFolder:
         return (self.path / "last.pt").exists()
 
     def save(self, checkpoint: TrainingState) -> None:
-        """Replaces `last.pt`."""
+        """Replaces `last.pt`.
+
+        Raises:
+            OSError: it cannot be written; the one before stays.
+        """
         values = {name: getattr(checkpoint, name) for name in TrainingState.__slots__}
-        with whole_file(self.path / "last.pt") as temporary:
-            torch.save({"format": _FORMAT, **values}, temporary)
+        path = self.path / "last.pt"
+        with whole_file(path) as temporary:
+            try:
+                torch.save({"format": _FORMAT, **values}, temporary)
+            except RuntimeError as error:  # its writer's word for a full disk, too
+                raise OSError(f"cannot write {path} ({error}): is the disk full?") from error
         self.reached = checkpoint.stage, checkpoint.step
 
     def load(self, *, mapped: bool = False) -> TrainingState:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from sam3i_edge.errors import ArtifactError, TrainingError
+from sam3i_edge.files import write_whole
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.model.weights import load_weights, read_config, save_weights
+from sam3i_edge.model.weights import load_model, load_weights, read_config, save_weights
 from sam3i_edge.train.run_folder import RunFolder, TrainingState
 
 
@@ -54,6 +56,39 @@ def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, tiny_run, monkeypatc
         folder.save(checkpoint(step=4))
     assert folder.load().step == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "last.pt"]
+
+
+@pytest.fixture
+def small_disk():
+    """Files of this process stop at 100 kB; as on a full disk, whoever writes on is told."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path, tiny_model, small_disk):
+    state = TrainingState(
+        stage=0, step=1, model={"x": torch.zeros(100_000)}, heads={}, average={}, optimizer={}, sums={}
+    )
+    with pytest.raises(OSError, match=r"cannot write .*last\.pt .*: is the disk full\?"):
+        RunFolder(tmp_path).save(state)
+    with pytest.raises(OSError, match=r"cannot write .*base\.safetensors"):
+        save_weights(SAM3I(tiny_model), tmp_path / "weights", {"detector.x": torch.zeros(100_000)})
+    with pytest.raises(OSError, match=r"large\.json"):
+        write_whole(tmp_path / "large.json", "x" * 200_000)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path, tiny_run):
+    (tmp_path / "weights").mkdir()
+    left = [tmp_path / ".last.pt.12-0a1b.part", tmp_path / "weights" / ".base.safetensors.7-ffff.part"]
+    own = tmp_path / ".of-somebody-else.part"
+    for path in (*left, own):
+        path.write_bytes(b"half")
+    RunFolder(tmp_path).begin(tiny_run, resume=True)
+    assert not any(path.exists() for path in left)
+    assert own.exists()
 
 
 def test_another_config_is_refused_by_field(tmp_path, tiny_run):
@@ -175,3 +210,11 @@ def test_weights_that_do_not_fit_are_named(tmp_path, tiny_model):
     (tmp_path / "base.safetensors").write_bytes(b"\0" * 20)
     with pytest.raises(ArtifactError, match=r"base.safetensors cannot be read"):
         load_weights(model, tmp_path)
+
+
+def test_weights_of_other_sizes_than_model_json_are_named(tmp_path, tiny_model):
+    save_weights(SAM3I(tiny_model), tmp_path)
+    sizes = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**sizes, "d_model": 2 * sizes["d_model"]}))
+    with pytest.raises(ArtifactError, match=r"the tensor \S+ is \[.*\], and the sizes of model.json ask for"):
+        load_model(tmp_path)
