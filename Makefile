@@ -5,6 +5,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+MINUTES ?= 10
 MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*) sam3i_edge/__init__.py
 # The tested set, for what is installed and for what pip builds the package with.
 export PIP_CONSTRAINT := constraints.txt
@@ -14,7 +15,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check docs train-nano bench kernels-aot clean distclean
+.PHONY: help demo test test-slow fuzz check docs train-nano bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +28,9 @@ test: $(VENV)/.dev ## runs the tests without those marked slow
 
 test-slow: $(VENV)/.dev ## runs the tests marked slow
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10), beside the minute of `make test-slow`
+	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz/test_targets.py tests/fuzz/test_native.py
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree
 	$(BIN)/ruff check .

@@ -119,7 +119,7 @@ void pixel_values(const uint8_t* image, int32_t height, int32_t width, int32_t s
 extern "C" int32_t sam3i_pixel_values(const uint8_t* image, int32_t height, int32_t width, int32_t size,
                                       const float mean[3], const float deviation[3], float* values) {
     if (image == nullptr || mean == nullptr || deviation == nullptr || values == nullptr || height < 1 ||
-        width < 1 || size < 1 || static_cast<int64_t>(height) * width > kMost ||
+        width < 1 || size < 1 || static_cast<int64_t>(height) * width > kMost / 4 ||  // `room` is twice a side
         static_cast<int64_t>(size) * size > kMost / 3) {
         return SAM3I_INVALID_ARGUMENT;
     }
