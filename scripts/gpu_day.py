@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,14 +113,16 @@ class Day:
             command += [f"{0.9 * seconds:.0f}", *(["--dry-run"] if self.dry_run else [])]
             start = time.monotonic()
             with log.open("w") as output:
-                child = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=ROOT)
+                child = subprocess.Popen(
+                    command, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True
+                )
                 while child.poll() is None and time.monotonic() < start + seconds:
                     time.sleep(0.2)
                     if self._take(rows, found):
                         self.write()
                 cut = child.poll() is None
                 if cut:
-                    child.kill()
+                    os.killpg(child.pid, signal.SIGKILL)  # with what it started itself
                     child.wait()
             self._take(rows, found)
             found["seconds"] = round(time.monotonic() - start, 1)

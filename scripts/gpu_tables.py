@@ -76,7 +76,10 @@ def page(result: dict[str, Any]) -> str:
         markdown(
             ("file", "passed", "failed", "skipped", "what failed"),
             (
-                (row["file"], row["passed"], row["failed"], row["skipped"], ", ".join(row["failures"]) or "-")
+                (
+                    row["file"], row.get("passed", "-"), row.get("failed", "-"), row.get("skipped", "-"),
+                    _problem(row) or ", ".join(row["failures"]).replace("|", "/") or "-",
+                )
                 for row in rows_of(result, "tests")
             ),
         ),
