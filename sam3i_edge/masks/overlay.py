@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.files import write_whole
+from sam3i_edge.masks.caption import BACKDROP, FONT, NARROWEST, WHITE, Color, add_caption
 
-Color: TypeAlias = tuple[int, int, int]
 Rectangle: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -34,13 +34,7 @@ PALETTE: tuple[Color, ...] = (
 )
 
 _SMALLEST_SIDE = 480  # a picture whose longer side is shorter is enlarged, by a whole number
-_NARROWEST = 320  # narrower pictures get a margin, so that the caption has room
-_MOST_LINES = 3
 _JPEG_SIDE = 65_500  # libjpeg's limit
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_WHITE: Color = (255, 255, 255)
-_GREY: Color = (170, 170, 170)
-_BACKDROP: Color = (24, 24, 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class _Style:
     def of(cls, height: int, width: int) -> _Style:
         unit = max(height, width) / 640
         # A long thin picture would get letters larger than itself.
-        unit = max(0.9, min(unit, 3 * max(min(height, width), _NARROWEST) / 640))
+        unit = max(0.9, min(unit, 3 * max(min(height, width), NARROWEST) / 640))
         return cls(
             line=max(1, round(2 * unit)),
             text=0.55 * unit,
@@ -82,7 +76,8 @@ def draw(
         masks: N masks [H, W] bool; taken one by one, so a generator keeps memory low.
         boxes: [N, 4], (x0, y0, x1, y1), pixels.
         scores: [N], 0..1, shown on the boxes.
-        title: first line of the caption, as a rule the instruction; cut after three lines.
+        title: first line of the caption, as a rule the instruction; cut after three lines. Scripts beside
+            ASCII are drawn in a font of this machine; what none has is left out, and a line says so.
         note: last line of the caption, smaller.
         dim: darken what no mask covers; False leaves its colours as they are and tints masks less.
 
@@ -109,7 +104,7 @@ def draw(
         if dim:
             _darken(picture, np.ones(picture.shape[:2], dtype=np.bool_))
         _draw_banner(picture, "nothing found", style)
-    return _add_caption(picture, title, note, style)
+    return add_caption(picture, title, note, scale=style.text, weight=style.weight, margin=style.margin)
 
 
 def check_path(path: str | Path) -> Path:
@@ -199,14 +194,14 @@ def _draw_boxes(
     taken: list[Rectangle] = []
     for number, (score, corner) in enumerate(zip(scores.tolist(), corners, strict=True)):
         text = f"{score:.2f}"
-        (w, h), base = cv2.getTextSize(text, _FONT, style.text, style.weight)
+        (w, h), base = cv2.getTextSize(text, FONT, style.text, style.weight)
         w, h = w + 2 * style.margin, h + base + style.margin
         x, y = _free_place(corner, (w, h), (height, width), taken)
         taken.append((x, y, x + w, y + h))
         color = PALETTE[number % len(PALETTE)]
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), color, cv2.FILLED)
         origin = (x + style.margin, y + h - base - style.margin // 2)
-        cv2.putText(picture, text, origin, _FONT, style.text, _ink_on(color), style.weight, cv2.LINE_AA)
+        cv2.putText(picture, text, origin, FONT, style.text, _ink_on(color), style.weight, cv2.LINE_AA)
 
 
 def _free_place(
@@ -229,64 +224,18 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 def _draw_banner(picture: NDArray[np.uint8], text: str, style: _Style) -> None:
     height, width = picture.shape[:2]
     scale = style.text * 1.6
-    (w, h), base = cv2.getTextSize(text, _FONT, scale, style.weight)
+    (w, h), base = cv2.getTextSize(text, FONT, scale, style.weight)
     scale *= min(1.0, 0.9 * width / w, 0.8 * height / (h + base))
-    (w, h), base = cv2.getTextSize(text, _FONT, scale, style.weight)
+    (w, h), base = cv2.getTextSize(text, FONT, scale, style.weight)
     middle, half = height // 2, (h + base) // 2 + 2 * style.margin
-    picture[max(0, middle - half) : middle + half] = _BACKDROP
+    picture[max(0, middle - half) : middle + half] = BACKDROP
     origin = ((width - w) // 2, middle + (h - base) // 2 + base // 2)
-    cv2.putText(picture, text, origin, _FONT, scale, _WHITE, style.weight, cv2.LINE_AA)
-
-
-def _add_caption(picture: NDArray[np.uint8], title: str, note: str, style: _Style) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
-    full = max(width, _NARROWEST)
-    room = full - 2 * style.margin
-    lines = [(line, style.text, _WHITE) for line in _wrap(title, style.text, style.weight, room)]
-    if note:
-        small = 0.8 * style.text
-        lines += [(line, small, _GREY) for line in _wrap(note, small, style.weight, room)]
-    step = [cv2.getTextSize("Ag", _FONT, scale, style.weight) for _, scale, _ in lines]
-    heights = [h + base + style.margin for (_, h), base in step]
-    canvas = np.empty((height + sum(heights) + 2 * style.margin, full, 3), dtype=np.uint8)
-    canvas[:] = _BACKDROP
-    left = (full - width) // 2
-    canvas[:height, left : left + width] = picture
-    y = height + style.margin
-    for (line, scale, color), ((_, h), _), advance in zip(lines, step, heights, strict=True):
-        origin = (style.margin, y + h + style.margin // 2)
-        cv2.putText(canvas, line, origin, _FONT, scale, color, style.weight, cv2.LINE_AA)
-        y += advance
-    return canvas
-
-
-def _wrap(text: str, scale: float, weight: int, room: int) -> list[str]:
-    """The text in at most three lines of `room` pixels, the rest cut and the cut shown."""
-
-    def fits(line: str) -> bool:
-        return int(cv2.getTextSize(line, _FONT, scale, weight)[0][0]) <= room
-
-    lines: list[str] = []
-    words = text.split()
-    while words and len(lines) < _MOST_LINES:
-        line = words.pop(0)
-        while not fits(line) and len(line) > 1:  # one word longer than the line is broken
-            words[:0] = [line[len(line) // 2 :]]
-            line = line[: len(line) // 2]
-        while words and fits(f"{line} {words[0]}"):
-            line = f"{line} {words.pop(0)}"
-        lines.append(line)
-    if words:
-        last = lines[-1]
-        while last and not fits(last + "..."):
-            last = last[:-1]
-        lines[-1] = last + "..."
-    return lines
+    cv2.putText(picture, text, origin, FONT, scale, WHITE, style.weight, cv2.LINE_AA)
 
 
 def _ink_on(color: Color) -> Color:
     luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    return (0, 0, 0) if luma > 110 else _WHITE
+    return (0, 0, 0) if luma > 110 else WHITE
 
 
 def _uint8(array: object) -> NDArray[np.uint8]:
