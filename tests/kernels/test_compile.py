@@ -174,6 +174,18 @@ def test_a_compiled_operator_trains(device):
     assert all(map(torch.equal, found, wanted))
 
 
+@pytest.mark.parametrize(("slower", "operators"), [([], {"adapter_mlp"}), (["adapter_mlp"], set())])
+def test_the_rule_is_a_constant_of_the_graph(slower, operators, monkeypatch):
+    """As on a GPU, where nothing keeps the kernels from running but what was measured."""
+    monkeypatch.setattr(_dispatch, "_obstacle", lambda *_, **__: "")
+    monkeypatch.setattr(_dispatch, "MEASURED", {"80": {"slower": slower}})
+    x, *weights = (t.bfloat16() for t in (torch.randn(1, 5, 16), *_weights(16, 16, 1), *_weights(16, 16)))
+    gates, graphs = torch.ones(1, 2, dtype=torch.bfloat16), Graphs()
+    call = torch.compile(adapter_mlp, backend=graphs, fullgraph=True)
+    call(x, weights[:6], weights[6:], gates)
+    assert graphs.operators() == operators
+
+
 def test_quantized_layers_stay_in_the_graph(device):
     with torch.device(device):
         x, scale, bias = torch.randn(3, 64), torch.rand(5) + 0.1, torch.randn(5)
