@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from sam3i_edge.errors import ImageError
 from sam3i_edge.masks import native
@@ -40,6 +40,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXTRA_SAMPLES = 338  # the tag of a TIFF that says what bands beyond the third are
 _FLOAT_SLACK = 1e-3
 _opening = threading.Lock()
 
@@ -59,7 +60,7 @@ def load_image(image: ImageSource, *, bgr: bool = False) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [H, W, 3] RGB, C-contiguous, read-only, a copy. EXIF rotation is applied. Transparent pixels are
-        blended over white. 16-bit values are scaled, not stretched. Colour profiles are not applied.
+        blended over white; a TIFF's fourth band counts as such only where the file says so. 16-bit values are scaled, not stretched. Colour profiles are not applied.
 
     Raises:
         ImageError: the file is missing, truncated or no image; it has no pixels or more than 64 megapixels
@@ -180,17 +181,28 @@ def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
         image.load()
     except _DAMAGE as error:
         raise ImageError(f"{name}: truncated or damaged ({error}): save or download it again") from error
+    has_alpha = image.has_transparency_data and not _is_without_alpha(image)
     method = _TRANSPOSE.get(_orientation(image))
     if method is not None:
         image = image.transpose(method)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_array(_wide_values(image, name))
     try:
-        if image.has_transparency_data:
+        if has_alpha:
             return _over_white(np.asarray(image.convert("RGBA")))
         return np.array(image.convert("RGB"))
     except ValueError as error:  # premultiplied grey, for one
         raise ImageError(f"{name}: colours of mode {image.mode} ({error}): save it as RGB") from error
+
+
+def _is_without_alpha(image: Image.Image) -> bool:
+    """Whether it is a TIFF that does not say what its fourth band is, as cameras for infrared write.
+
+    Pillow takes that for alpha, and the picture would come out nearly white.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.mode == "RGBA" and _EXTRA_SAMPLES not in image.tag_v2
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,6 +5,7 @@
 """
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -90,6 +91,31 @@ def test_transparent_pixels_are_blended_over_white():
     want = [[[200, 0, 100], [255, 255, 255], [227, 127, 177]]]
     np.testing.assert_array_equal(load_image(rgba), want)
     np.testing.assert_array_equal(load_image(_encoded(Image.fromarray(rgba), "PNG")), want)
+
+
+def _four_bands(pixels, extra_samples):
+    """A TIFF of four bands that says what the fourth is; with None it says nothing."""
+    height, width, _ = pixels.shape
+    entries = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 4, None), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, None), (277, 3, 1, 4), (278, 3, 1, height), (279, 4, 1, pixels.nbytes),
+    ]  # fmt: skip
+    if extra_samples is not None:
+        entries.append((338, 3, 1, extra_samples))
+    after = 8 + 2 + 12 * len(entries) + 4
+    places = {258: after, 273: after + 8}
+    packed = [struct.pack("<HHII", tag, *rest, places.get(tag, value)) for tag, *rest, value in entries]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + b"".join(packed) + struct.pack("<I4H", 0, 8, 8, 8, 8) + pixels.tobytes()
+
+
+@pytest.mark.parametrize(("extra_samples", "seen"), [(None, True), (0, True), (2, False)])
+def test_the_fourth_band_of_a_tiff_is_alpha_only_where_it_says_so(rgb, extra_samples, seen):
+    bands = np.dstack([rgb, np.zeros_like(rgb[..., 0])])
+    want = rgb if seen else np.full_like(rgb, 255)
+    content = _four_bands(bands, extra_samples)
+    np.testing.assert_array_equal(load_image(content), want)
+    np.testing.assert_array_equal(load_image(Image.open(io.BytesIO(content))), want)
 
 
 def test_grey_with_alpha_and_palette_with_transparency():
