@@ -22,6 +22,7 @@ class Options(TypedDict, total=False):
     box_labels: ArrayLike | None
     level: Level | Literal["auto"]
     threshold: float | None
+    suppress: float | None
 
 
 class Scene:
@@ -73,12 +74,13 @@ class Scene:
         box_labels: ArrayLike | None = None,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
+        suppress: float | None = None,
         **unknown: object,
     ) -> Result | list[Result]:
         """Segments what `instruction` describes or `boxes` show; see `Segmenter.segment`."""
         clock = Clock()
         refuse(unknown)
-        requests = self._check(instruction, level, threshold, boxes, box_labels)
+        requests = self._check(instruction, level, threshold, boxes, box_labels, suppress)
         for request in requests[:1]:
             request.check_inside(self.image_size)
         results = self.answer(requests, clock)

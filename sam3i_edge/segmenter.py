@@ -134,6 +134,7 @@ class Segmenter:
         box_labels: ArrayLike | None = None,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
+        suppress: float | None = None,
         bgr: bool = False,
         **unknown: object,
     ) -> Result | list[Result]:
@@ -150,6 +151,8 @@ class Segmenter:
             level: "concept", "simple" or "complex"; "auto" applies `sam3i_edge.levels.route`, or takes
                 concept where the model has no adapters.
             threshold: least score of an instance, 0 to 1; None takes the segmenter's.
+            suppress: of instances whose masks overlap by more than this IoU, 0 to 1, only the best is kept.
+                None keeps all, as the official code: the model seldom gives a thing twice.
             bgr: the image is an array in OpenCV's order, blue first. `Result.image` is RGB all the same.
             **unknown: refused.
 
@@ -161,14 +164,14 @@ class Segmenter:
         Raises:
             ImageError: the image cannot be read or has no usable pixels.
             InstructionError: the instruction is blank or absurdly long, or there is neither one nor a box.
-            ValueError: `level` or `threshold` is not one; the model takes no or fewer boxes; a box leaves the
-                image, is empty or not finite; labels are not 1 or 0, or not one for each box.
+            ValueError: `level`, `threshold` or `suppress` is not one; the model takes no or fewer boxes; a
+                box leaves the image, is empty or not finite; labels are not 1 or 0, or not one for each box.
             TypeError: an argument is of another kind than described.
             RuntimeUnavailable: the segmenter was closed, or its runtime failed.
         """
         clock = Clock()
         refuse(unknown)
-        requests = self._requests(instruction, level, threshold, boxes, box_labels)
+        requests = self._requests(instruction, level, threshold, boxes, box_labels, suppress)
         pixels = self._load(image, bgr, clock)
         for request in requests[:1]:  # refused before the image is encoded
             request.check_inside((pixels.shape[0], pixels.shape[1]))
@@ -206,6 +209,7 @@ class Segmenter:
         *,
         level: Level | Literal["auto"] = "auto",
         threshold: float | None = None,
+        suppress: float | None = None,
         bgr: bool = False,
         newest: bool | None = None,
         timeout: float = 10.0,
@@ -223,6 +227,7 @@ class Segmenter:
                 changes it.
             level: as in `segment`.
             threshold: as in `segment`.
+            suppress: as in `segment`.
             bgr: the images are arrays in OpenCV's order. Cameras and videos opened here are turned to RGB.
             newest: whether a thread reads ahead and only the newest frame is segmented, so that results keep
                 up with what is live. None: for a camera and a URL; files and images give every frame.
@@ -247,7 +252,7 @@ class Segmenter:
         return Stream(
             frames,
             instruction,
-            check=lambda text: self._request(text, level, threshold),
+            check=lambda text: self._requests(text, level, threshold, None, None, suppress)[0],
             segment=lambda frame, request: self._frame(frame, bgr, request),
             newest=newest,
             timeout=timeout,
@@ -265,10 +270,6 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _request(self, instruction: str, level: str, threshold: float | None) -> Request:
-        self._graphs.check_open()
-        return self._rules.check(instruction, level, threshold)
 
     def _requests(self, *question: Any) -> list[Request]:
         self._graphs.check_open()
@@ -332,6 +333,7 @@ class Segmenter:
                 scene.image_size,
                 threshold=request.threshold,
                 mask_threshold=self._bundle.manifest.thresholds.mask_logit,
+                suppress=request.suppress,
             )
         return Result(
             image_size=scene.image_size,

@@ -15,6 +15,7 @@ from sam3i_edge.bundle.folder import UnknownModel
 from sam3i_edge.devices.profiles import Choice, UnknownDevice
 from sam3i_edge.errors import ArtifactError, ImageError, InstructionError, RuntimeUnavailable
 from sam3i_edge.levels import LEVELS
+from sam3i_edge.masks.iou import mask_iou
 from sam3i_edge.pipeline import graphs, instruction
 from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import to_pixel_values
@@ -198,6 +199,25 @@ def test_arrays_of_opencv_are_turned_around(segmenter):
     assert same(segmenter.encode(turned, bgr=True).segment("star"), want)
     assert same(next(segmenter.stream([turned], "star", bgr=True)), want)
     assert not same(segmenter.segment(turned, "star"), want)
+
+
+def test_overlapping_instances_are_dropped_when_asked(segmenter):
+    every = segmenter.segment(picture(0), "star")
+    iou = mask_iou(every.mask_logits > 0, every.mask_logits > 0)
+    most = float(iou[0, 1:].max()) - 1e-6
+    kept = [n for n in range(len(every)) if n == 0 or iou[0, n] <= most]
+    assert 0 < len(kept) < len(every)
+    for found in (
+        segmenter.segment(picture(0), "star", suppress=most),
+        segmenter.encode(picture(0)).segment("star", suppress=most),
+        next(segmenter.stream([picture(0)], "star", suppress=most)),
+    ):
+        assert set(found.scores.tolist()) <= set(every.scores[kept].tolist())
+        assert found.scores[0] == every.scores[0]
+    assert same(segmenter.segment(picture(0), "star", suppress=1.0), every)
+    for wrong in (-1, 2, float("nan")):
+        with pytest.raises(ValueError, match="suppress must be a mask IoU, 0 to 1"):
+            segmenter.segment(picture(0), "star", suppress=wrong)
 
 
 def test_an_instruction_is_cleaned_once(segmenter, monkeypatch):
@@ -412,9 +432,9 @@ def builder(monkeypatch):
 
     open_runtime = graphs.open_runtime
 
-    def opened(runtime, path, device, *, threads, precision):
+    def opened(runtime, path, device, *, threads, precision, **rest):
         calls.append(("open", path.stem, precision))
-        return open_runtime(runtime, path, device, threads=threads)
+        return open_runtime(runtime, path, device, threads=threads, **rest)
 
     monkeypatch.setattr(segmenter_module, "choose", choose)
     monkeypatch.setattr(graphs, "prepare", prepare)

@@ -258,4 +258,3 @@ def test_a_class_name_stands_in_for_the_instruction(segmenter):
     pytest.importorskip("supervision")
     found = segmenter.segment(PICTURE, boxes=BOXES).to_supervision()
     assert set(found.data["class_name"]) == {"visual"}
-    assert found.metadata["instruction"] is None

@@ -46,6 +46,12 @@ def segment(
         float | None,
         typer.Option("--threshold", "-t", min=0, max=1, help="Least score, 0 to 1. [default: the model's]"),
     ] = None,
+    suppress: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Keep only the best of instances whose masks overlap by more than this IoU."
+        ),
+    ] = None,
     threads: Threads = None,
     output: Annotated[
         Path | None,
@@ -82,7 +88,9 @@ def segment(
         shown.add_task(f"opening {model}", total=None)
         segmenter = Segmenter(model, device, precision, threshold=threshold, threads=threads)
     with segmenter:
-        result = segmenter.segment(pixels, instruction, boxes=corners, box_labels=box_labels, level=asked)
+        result = segmenter.segment(
+            pixels, instruction, boxes=corners, box_labels=box_labels, level=asked, suppress=suppress
+        )
     if output is not None:
         result.save(output)
     if as_json:

@@ -108,7 +108,12 @@ def detect(run: Run, image: Arrays, text: Text, boxes: Arrays | None = None, *, 
 
 
 def find(
-    outputs: Arrays, image_size: tuple[int, int], *, threshold: float, mask_threshold: float = 0.0
+    outputs: Arrays,
+    image_size: tuple[int, int],
+    *,
+    threshold: float,
+    mask_threshold: float = 0.0,
+    suppress: float | None = None,
 ) -> Detections:
     """The instances in what `detect` gave; arguments and errors as in `select`."""
     return select(
@@ -119,4 +124,5 @@ def find(
         image_size,
         threshold=threshold,
         mask_threshold=mask_threshold,
+        suppress=suppress,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.masks.iou import mask_iou
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -47,6 +48,7 @@ def select(
     *,
     threshold: float = 0.5,
     mask_threshold: float = 0.0,
+    suppress: float | None = None,
 ) -> Detections:
     """Keeps the queries whose score is above the threshold. Masks are not resized here.
 
@@ -58,12 +60,14 @@ def select(
         image_size: (H, W) of the image, pixels.
         threshold: 0..1; a score equal to it is not kept.
         mask_threshold: logit above which a pixel belongs to a mask. It is subtracted from the logits.
+        suppress: drops a query whose mask has a larger IoU, 0..1, with that of a better one that is kept;
+            None drops none, as the official code.
 
     Returns:
         The kept queries; none is a normal answer.
 
     Raises:
-        ValueError: shapes do not belong together, or `threshold` is not in 0..1.
+        ValueError: shapes do not belong together, or `threshold` or `suppress` is not in 0..1.
         RuntimeUnavailable: an output is NaN or infinite: the runtime computes wrongly on this device.
     """
     count = len(scores)
@@ -74,6 +78,8 @@ def select(
         )
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be 0 to 1, got {threshold}")
+    if suppress is not None and not 0 <= suppress <= 1:
+        raise ValueError(f"suppress must be 0 to 1, got {suppress}")
     _check_finite("scores", scores)
     _check_finite("presence", np.float64(presence_logit))
     passed = np.flatnonzero(scores > threshold)
@@ -82,14 +88,26 @@ def select(
     kept = mask_logits[index]  # read once: they may lie on a GPU
     _check_finite("mask_logits", kept)
     shifted = kept.astype(np.float32, copy=False) - np.float32(mask_threshold)
+    if suppress is not None:
+        distinct = _distinct(shifted > 0, suppress)
+        index, shifted = index[distinct], shifted[distinct]
     return Detections(
         index=read_only(index),
         scores=read_only(scores[index].astype(np.float32)),
         boxes=read_only(pixel_boxes(boxes[index], image_size)),
         mask_logits=read_only(shifted),
         presence=sigmoid(presence_logit),
-        truncated=0 < count == len(index),
+        truncated=0 < count == len(passed),
     )
+
+
+def _distinct(masks: NDArray[np.bool_], most: float) -> list[int]:
+    """Positions of the masks [N, M, M], best first, that overlap no kept one by more than `most`, as IoU."""
+    iou, kept = mask_iou(masks, masks), list[int]()
+    for number in range(len(masks)):
+        if not (iou[number, kept] > most).any():
+            kept.append(number)
+    return kept
 
 
 def pixel_boxes(

@@ -60,7 +60,8 @@ def load_image(image: ImageSource, *, bgr: bool = False) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [H, W, 3] RGB, C-contiguous, read-only, a copy. EXIF rotation is applied. Transparent pixels are
-        blended over white; a TIFF's fourth band counts as such only where the file says so. 16-bit values are scaled, not stretched. Colour profiles are not applied.
+        blended over white; a TIFF's fourth band counts as such only where the file says so. 16-bit values are
+        scaled, not stretched. Colour profiles are not applied.
 
     Raises:
         ImageError: the file is missing, truncated or no image; it has no pixels or more than 64 megapixels

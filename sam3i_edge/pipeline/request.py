@@ -26,6 +26,7 @@ class Request:
         level: the level that answers.
         level_chosen_by: "caller", or "auto" when the routing rule chose.
         threshold: least score of an instance, 0 to 1.
+        suppress: largest mask IoU of two instances, 0 to 1, or None.
     """
 
     instruction: str | None
@@ -34,6 +35,7 @@ class Request:
     level: Level
     level_chosen_by: Literal["caller", "auto"]
     threshold: float
+    suppress: float | None = None
 
     def check_inside(self, image_size: tuple[int, int]) -> None:
         """Raises ValueError where a box leaves the image of (H, W) pixels."""
@@ -67,6 +69,7 @@ class Rules:
         threshold: float | None,
         boxes: ArrayLike | None = None,
         box_labels: ArrayLike | None = None,
+        suppress: float | None = None,
     ) -> Request:
         """Checks all that can be checked without the image; see `Segmenter.segment` for what it refuses."""
         cleaned = VISUAL if instruction is None else check_instruction(instruction)
@@ -85,6 +88,8 @@ class Rules:
                 )
         if threshold is not None:
             check_threshold(threshold)
+        if suppress is not None and not 0 <= suppress <= 1:
+            raise ValueError(f"suppress must be a mask IoU, 0 to 1, got {suppress}")
         return Request(
             instruction,
             cleaned,
@@ -92,6 +97,7 @@ class Rules:
             chosen,
             "auto" if level == "auto" else "caller",
             self.threshold if threshold is None else threshold,
+            suppress,
         )
 
     def check_all(
@@ -101,13 +107,14 @@ class Rules:
         threshold: float | None,
         boxes: ArrayLike | None = None,
         box_labels: ArrayLike | None = None,
+        suppress: float | None = None,
     ) -> list[Request]:
         """A request for one instruction, for boxes alone (None), or for each of a list, in order."""
         if not isinstance(instructions, (list, tuple)):
-            return [self.check(instructions, level, threshold, boxes, box_labels)]
+            return [self.check(instructions, level, threshold, boxes, box_labels, suppress)]
         if None in instructions:
             raise TypeError("each of several instructions must be a string, got None")
-        return [self.check(text, level, threshold, boxes, box_labels) for text in instructions]
+        return [self.check(text, level, threshold, boxes, box_labels, suppress) for text in instructions]
 
     def _level(self, cleaned: str, level: str) -> Level:
         levels = self._variant.levels

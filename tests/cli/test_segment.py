@@ -145,6 +145,12 @@ def test_the_models_note_is_shown(tiny_bundle, folder, capsys):
     assert shown.err.splitlines()[0] == "tiny: trained on noise"
 
 
+def test_overlap_is_suppressed_when_asked(run):
+    every = json.loads(run("scene.png", "star", "--json", "-t", "0").out)["instances"]
+    some = json.loads(run("scene.png", "star", "--json", "-t", "0", "--suppress", "0").out)["instances"]
+    assert 0 < len(some) < len(every)
+
+
 def test_nothing_found_is_an_answer(run):
     assert run("scene.png", "star", "--threshold", "1").out.startswith("0 found for 'star'")
 

@@ -119,6 +119,39 @@ def test_all_queries_passing_is_reported():
     assert not select(*_detector([0.9, 0.3]), 0.0, (9, 9)).truncated
 
 
+def _rows(*lengths):
+    """Masks of one row of 10 pixels, set from the left."""
+    return np.where(np.arange(10) < np.array(lengths)[:, None], 1.0, -1.0).astype(np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [(None, [1, 2, 3, 0]), (0.9, [1, 2, 3, 0]), (0.8, [1, 2, 0]), (0.5, [1, 0]), (0, [1, 0])],
+)
+def test_what_overlaps_a_better_one_is_dropped_when_asked(most, kept):
+    """IoU with the best, 10 long: .8 and .9; of these two with each other .89; an empty mask has none."""
+    scores = np.array([0.6, 0.9, 0.8, 0.7], np.float32)
+    boxes = np.tile(np.float32([0, 0, 1, 1]), (4, 1))
+    found = select(scores, boxes, _rows(0, 10, 8, 9), 1.0, SIZE, threshold=0.5, suppress=most)
+    assert found.index.tolist() == kept
+    np.testing.assert_array_equal(found.scores, scores[kept])
+    assert len(found.boxes) == len(found.mask_logits) == len(kept)
+    assert found.truncated  # every query passed, whatever was dropped after
+
+
+def test_what_was_dropped_suppresses_nothing():
+    """The second is dropped for the first; the third overlaps the second alone."""
+    scores, boxes = np.array([0.9, 0.8, 0.7], np.float32), np.zeros((3, 4), np.float32)
+    found = select(scores, boxes, _rows(10, 7, 5), 1.0, SIZE, threshold=0.5, suppress=0.6)
+    assert found.index.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("most", [-0.1, 1.1, float("nan")])
+def test_a_share_of_overlap_is_0_to_1(most):
+    with pytest.raises(ValueError, match="suppress must be 0 to 1"):
+        select(np.zeros(1), np.zeros((1, 4)), np.zeros((1, 2, 2)), 1.0, SIZE, suppress=most)
+
+
 def test_the_mask_threshold_is_subtracted_and_fp16_becomes_fp32():
     scores, boxes, masks = _detector([0.9, 0.3])
     kept = select(
