@@ -19,7 +19,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,6 @@ from numpy.typing import NDArray
 from sam3i_edge.errors import ArtifactError, ExportError, RuntimeUnavailable
 from sam3i_edge.export.coreml.mil_ops import OPERATORS, Operands
 from sam3i_edge.runtimes.coreml import Interface
-
-Observer = Callable[[str, str, str, torch.Tensor], None]
-"""Called with an operation's kind, its output's name and type ("fp16", "int32", …), and the value."""
 
 _CONSTANTS = ("const", "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
@@ -146,19 +143,16 @@ class MilProgram:
         """The steps in which activations are quantized."""
         return {float(op.scale.val) for op in self._steps if op.op_type == "quantize"}
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], observe: Observer | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Evaluates the program once; see `Runtime.run`.
 
         Args:
             inputs: as the graph has them, whatever the package made of their dtypes.
-            observe: shown the value of every operation.
 
         Raises:
             ValueError: inputs are not those of the graph.
-            ExportError: an operation gives another shape or type than the program says, or meets a
-                parameter that its reference does not know.
+            ExportError: an operation gives another shape or type than the program says, meets a parameter
+                that its reference does not know, or leaves what float16 can hold.
         """
         if self._function is None:
             raise RuntimeUnavailable(f"{self.name} was closed: open it again to run it")
@@ -175,8 +169,11 @@ class MilProgram:
             for op, dead in zip(self._steps, self._dead, strict=True):
                 for var, value in zip(op.outputs, _evaluate(op, values), strict=True):
                     values[var.name] = value
-                    if observe is not None:
-                        observe(op.op_type, var.name, _type(var), value)
+                    if _type(var) == "fp16" and not value.isfinite().all():
+                        raise ExportError(
+                            f"{self.name}: the {op.op_type} {var.name!r} leaves what float16 holds (65,504): "
+                            "keep its kind in float32 by PackageOptions(float32_ops=), or export fp32"
+                        )
                 for name in dead:
                     del values[name]
         found = {var.name: values[var.name].numpy() for var in self._function.outputs}
@@ -202,39 +199,14 @@ class MilProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class Float16Range:
-    """An `Observer` of what float16 has to hold.
-
-    Attributes:
-        largest: kind of operation -> largest magnitude of its float16 outputs, and the output's name.
-        overflowed: names of float16 outputs that were not finite.
-    """
-
-    largest: dict[str, tuple[float, str]] = field(default_factory=dict)
-    overflowed: set[str] = field(default_factory=set)
-
-    def __call__(self, kind: str, name: str, dtype: str, value: torch.Tensor) -> None:
-        """Takes one value in."""
-        if dtype != "fp16" or not value.numel():
-            return
-        most = float(value.abs().max())
-        if not np.isfinite(most):
-            self.overflowed.add(name)
-        if most > self.largest.get(kind, (-1.0, ""))[0]:
-            self.largest[kind] = (most, name)
-
-
-@dataclass(frozen=True, slots=True)
 class MilGraphs:
     """Packages as a `GraphSource`, so that the agreement gate runs on them.
 
     Attributes:
         paths: graph name -> package.
-        observe: shown the value of every operation.
     """
 
     paths: Mapping[str, Path]
-    observe: Observer | None = None
 
     @contextlib.contextmanager
     def open(
@@ -243,7 +215,7 @@ class MilGraphs:
         """One graph, read from disk and kept until the block ends."""
         program = MilProgram(self.paths[graph])
         try:
-            yield lambda inputs: program.run(inputs, self.observe)
+            yield program.run
         finally:
             program.close()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +29,6 @@ from sam3i_edge.runtimes.coreml import INTERFACE_KEY, ImageInput, Interface, Por
 Precision = Literal["fp32", "fp16", "int8", "int8w", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8w", "int4")
 
-MULTIFUNCTION = "TextEncoderIOS18.mlpackage"
 _MAX_RANK = 5
 
 _REMOVED_PASSES = {
@@ -216,40 +214,6 @@ def write_package(spec: GraphSpec, folder: Path, options: PackageOptions) -> Pat
         path = folder / file_name(spec.name)
         model.save(str(path))
     _check(path, spec, program)
-    return path
-
-
-def write_multifunction(packages: dict[str, Path], path: Path) -> Path:
-    """Joins packages as functions of one, which then share equal weights. The result needs iOS 18.
-
-    Args:
-        packages: function name -> package of one function; the first is the default.
-        path: of the new package.
-
-    Returns:
-        `path`.
-    """
-    with quiet(), TemporaryDirectory(dir=path.parent) as scratch:
-        import coremltools as ct
-
-        joined = ct.utils.MultiFunctionDescriptor()
-        for name, package in packages.items():
-            joined.add_function(str(package), src_function_name="main", target_function_name=name)
-        joined.default_function_name = next(iter(packages))
-        plain = str(Path(scratch) / path.name)
-        ct.utils.save_multifunction(joined, plain)
-        # Metadata is not carried over.
-        model = ct.models.MLModel(plain, skip_model_load=True)
-        first = ct.models.MLModel(str(next(iter(packages.values()))), skip_model_load=True)
-        model.short_description = (
-            f"{', '.join(packages)} as functions that share their weights. Needs iOS 18 or macOS 15."
-        )
-        for field in ("author", "license", "version"):
-            setattr(model, field, getattr(first, field))
-        for key, value in first.user_defined_metadata.items():
-            model.user_defined_metadata[key] = value
-        model.user_defined_metadata["com.sam3i-edge.minimum_os"] = "iOS 18, macOS 15"
-        model.save(str(path))
     return path
 
 

@@ -12,10 +12,8 @@ from tempfile import TemporaryDirectory
 
 import openvino
 from openvino._offline_transformations import apply_moc_transformations
-from openvino.preprocess import PrePostProcessor
 
 from sam3i_edge import __version__
-from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.graph_file import export_onnx
@@ -32,7 +30,6 @@ def export_openvino(
     boxes: int = 0,
     *,
     precision: str,
-    image: Preprocessing | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, str]:
@@ -45,8 +42,6 @@ def export_openvino(
         boxes: as in `graph_specs`.
         precision: "fp16" rounds float weights to float16; all others keep them float32. A graph whose name
             of precision ends in "-bf16" is computed in bfloat16 where it is not in integers.
-        image: gives the image encoder the input of `with_uint8_input`. Such a graph is for applications that
-            call OpenVINO themselves: the runtimes of this package pass `pixel_values`.
         isolate: convert each graph in a process of its own, which gives its memory back.
         progress: called when a graph is written.
 
@@ -59,9 +54,7 @@ def export_openvino(
     with TemporaryDirectory(dir=folder, prefix=".onnx-") as temporary:
         made = export_onnx(source, config, Path(temporary), boxes, isolate=isolate)
         sources = {graph: Path(temporary) / file for graph, file in made.items()}
-        return convert_graphs(
-            sources, folder, precision=precision, image=image, isolate=isolate, progress=progress
-        )
+        return convert_graphs(sources, folder, precision=precision, isolate=isolate, progress=progress)
 
 
 def convert_graphs(
@@ -69,7 +62,6 @@ def convert_graphs(
     folder: Path,
     *,
     precision: str,
-    image: Preprocessing | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, str]:
@@ -77,15 +69,14 @@ def convert_graphs(
     files = {}
     for number, (graph, onnx) in enumerate(sources.items(), 1):
         path = folder / f"{graph}.xml"
-        folded = image if graph == "image_encoder" else None
-        _, peak = call(write_ir, onnx, path, precision, folded, isolate=isolate)
+        _, peak = call(write_ir, onnx, path, precision, isolate=isolate)
         files[graph] = path.name
         if progress:
             progress(done(f"converted {graph} for openvino", peak, isolate), number / len(sources))
     return files
 
 
-def write_ir(onnx: Path, path: Path, precision: str, image: Preprocessing | None = None) -> None:
+def write_ir(onnx: Path, path: Path, precision: str) -> None:
     """Converts one ONNX file; arguments as in `export_openvino`.
 
     Raises:
@@ -102,31 +93,7 @@ def write_ir(onnx: Path, path: Path, precision: str, image: Preprocessing | None
     if precision not in ("fp32", "fp16"):
         run_constant_layers(model)
         round_before_sums(model)
-    if image is not None:
-        model = with_uint8_input(model, image)
     model.set_friendly_name(path.stem)
     model.set_rt_info(precision, PRECISION_KEY)
     model.set_rt_info(__version__, [PRECISION_KEY[0], "version"])
     openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
-
-
-def with_uint8_input(model: openvino.Model, spec: Preprocessing) -> openvino.Model:
-    """Folds the normalisation of an image into an image encoder.
-
-    Args:
-        model: takes `pixel_values` float32 [1, 3, S, S].
-        spec: means and deviations on a scale of 0..1.
-
-    Returns:
-        The same graph with the input `image` in its place: uint8 [1, S, S, 3], RGB, already of size S x S.
-    """
-    steps = PrePostProcessor(model)
-    image = steps.input("pixel_values")
-    image.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    image.model().set_layout(openvino.Layout("NCHW"))
-    scaled = image.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-    scaled.mean(list(spec.mean)).scale(list(spec.std))
-    model = steps.build()
-    model.input(0).set_names({"image"})
-    model.input(0).get_node().set_friendly_name("image")
-    return model

@@ -162,26 +162,6 @@ def test_unknown_precision_is_refused():
         PackageOptions(precision="int2")
 
 
-def test_text_encoders_share_their_weights_in_a_multifunction_package(exported, packages, tmp_path):
-    levels = ("concept", "simple", "complex")
-    paths = {level: packages / file_name(f"text_encoder.{level}") for level in levels}
-    joined = mlpackage.write_multifunction(paths, tmp_path / mlpackage.MULTIFUNCTION)
-    ids = np.arange(32, dtype=np.int64)[None]
-    for level, path in paths.items():
-        got = MilProgram(joined, level).run({"input_ids": ids})
-        want = MilProgram(path).run({"input_ids": ids})
-        np.testing.assert_array_equal(got["text_features"], want["text_features"])
-    shared = exported.model.text_encoder.token_embedding.weight.numel() * 2
-    assert _size(joined) < sum(map(_size, paths.values())) - 2 * shared
-
-    import coremltools as ct
-
-    written = ct.models.utils.load_spec(str(joined))
-    assert written.specificationVersion == 9  # iOS 18, although its parts are iOS 17
-    assert "Needs iOS 18" in written.description.metadata.shortDescription
-    assert "IOS18" in joined.name
-
-
 def _size(package):
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
 

@@ -24,12 +24,11 @@ from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.onnx.graph_file import write_graph
 from sam3i_edge.export.openvino import ir as openvino_ir
 from sam3i_edge.export.openvino.integers import check_integers, integer_work, read_integers
-from sam3i_edge.export.openvino.ir import with_uint8_input, write_ir
+from sam3i_edge.export.openvino.ir import write_ir
 from sam3i_edge.export.staged import TorchGraphs
 from sam3i_edge.export.targets import write_variant
 from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.weights import read_config
-from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import RECIPES
@@ -251,25 +250,6 @@ def test_other_differences_are_found(quantized, int8, change, message):
         del layers[name]
     with pytest.raises(ExportError, match=message):
         check_integers(dataclasses.replace(spec, layers=layers, tensors=tensors), graphs)
-
-
-def test_uint8_input(onnx, fp32, tmp_path):
-    spec = Preprocessing(image_size=64, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.5))
-    write_ir(onnx["image_encoder"], tmp_path / "image_encoder.xml", "fp32", spec)
-    folded = open_runtime("openvino", tmp_path / "image_encoder.xml", "cpu", threads=1)
-    assert folded._inputs == {"image": (np.dtype(np.uint8), (1, 64, 64, 3))}
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    want = open_runtime("openvino", fp32["image_encoder"], "cpu", threads=1).run(
-        {"pixel_values": to_pixel_values(image, 64, spec.mean, spec.std)}
-    )
-    got = folded.run({"image": image[None]})
-    for name, value in want.items():
-        np.testing.assert_allclose(got[name], value, rtol=0, atol=3e-5 * np.abs(value).max(), err_msg=name)
-
-
-def test_uint8_input_wants_an_image_encoder(fp32):
-    with pytest.raises(RuntimeError, match="pixel_values"):
-        with_uint8_input(shared_core().read_model(fp32["text_encoder.simple"]), Preprocessing(image_size=64))
 
 
 @pytest.fixture
