@@ -13,7 +13,6 @@ import torch
 pytest.importorskip("openvino")
 
 
-from sam3i_edge import Segmenter
 from sam3i_edge.agreement import LIMITS, Limits, model_pairs
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import Preprocessing
@@ -339,7 +338,7 @@ def test_a_bundle_whose_ir_was_edited_by_hand_is_refused(onnx, exported, tmp_pat
     ):
         graph.write_text(edited)
         with pytest.raises(ArtifactError, match=rf"openvino-fp32/detector\.xml .*{message}"):
-            Segmenter(tmp_path / "bundle", runtime="openvino")
+            Bundle.open(tmp_path / "bundle").verify()
 
 
 def test_a_renamed_output_is_refused(onnx, tmp_path, monkeypatch):
