@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, NoReturn, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -264,6 +264,16 @@ class Segmenter:
         self._graphs.close()
         self._images.clear()
         self._texts.clear()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<Segmenter {info.model}: {info.device}, {info.runtime}, {info.precision}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Segmenter cannot be pickled, its graphs belong to this process: make one in each process, as "
+            f"Segmenter({str(self.info.bundle)!r}), and send images or results"
+        )
 
     def __enter__(self) -> Segmenter:
         return self

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 import shutil
 import threading
 import time
@@ -199,6 +201,16 @@ def test_arrays_of_opencv_are_turned_around(segmenter):
     assert same(segmenter.encode(turned, bgr=True).segment("star"), want)
     assert same(next(segmenter.stream([turned], "star", bgr=True)), want)
     assert not same(segmenter.segment(turned, "star"), want)
+
+
+def test_repr_says_what_runs(segmenter):
+    assert repr(segmenter) == "<Segmenter tiny: cpu, onnxruntime, fp32>"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_another_process_makes_its_own(segmenter, copied):
+    with pytest.raises(TypeError, match=r"cannot be pickled.*: make one in each process, as Segmenter\('/"):
+        copied(segmenter)
 
 
 def test_overlapping_instances_are_dropped_when_asked(segmenter):
