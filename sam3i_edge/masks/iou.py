@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,8 @@ def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_], *, empty: float = 0.0) 
     Returns:
         [N, M] float64, 0..1.
     """
-    x, y = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (a, b))
+    # Not -1, which no masks at all leave open.
+    x, y = (masks.reshape(len(masks), math.prod(masks.shape[1:])).astype(np.float32) for masks in (a, b))
     shared = (x @ y.T).astype(np.float64)  # float32 counts exactly up to 2^24 pixels
     return _over_union(shared, x.sum(1, dtype=np.float64), y.sum(1, dtype=np.float64), empty)
 

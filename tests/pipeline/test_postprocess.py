@@ -139,6 +139,11 @@ def test_what_overlaps_a_better_one_is_dropped_when_asked(most, kept):
     assert found.truncated  # every query passed, whatever was dropped after
 
 
+def test_where_nothing_passes_nothing_is_suppressed():
+    found = select(np.float32([0.4]), np.zeros((1, 4), np.float32), _rows(5), 1.0, SIZE, suppress=0.7)
+    assert (len(found.index), found.mask_logits.shape) == (0, (0, 1, 10))
+
+
 def test_what_was_dropped_suppresses_nothing():
     """The second is dropped for the first; the third overlaps the second alone."""
     scores, boxes = np.array([0.9, 0.8, 0.7], np.float32), np.zeros((3, 4), np.float32)
