@@ -68,7 +68,8 @@ def select(
 
     Raises:
         ValueError: shapes do not belong together, or `threshold` or `suppress` is not in 0..1.
-        RuntimeUnavailable: an output is NaN or infinite: the runtime computes wrongly on this device.
+        RuntimeUnavailable: an output is NaN, infinite or beyond 1e30: the runtime computes wrongly on this
+            device, or the weights are damaged.
     """
     count = len(scores)
     if scores.shape != (count,) or boxes.shape != (count, 4) or mask_logits.shape[:-2] != (count,):
@@ -86,8 +87,8 @@ def select(
     index = passed[np.argsort(-scores[passed], kind="stable")].astype(np.int64)
     _check_finite("boxes", boxes[index])
     kept = mask_logits[index]  # read once: they may lie on a GPU
-    _check_finite("mask_logits", kept)
     shifted = kept.astype(np.float32, copy=False) - np.float32(mask_threshold)
+    _check_finite("mask_logits", shifted)
     if suppress is not None:
         distinct = _distinct(shifted > 0, suppress)
         index, shifted = index[distinct], shifted[distinct]
@@ -193,10 +194,11 @@ def _taps(cells: int, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _check_finite(name: str, values: NDArray[np.floating] | np.float64) -> None:
-    if not np.isfinite(values).all():
+    if not (np.abs(values) <= np.float32(_LARGEST_LOGIT)).all():  # nor is NaN
         raise RuntimeUnavailable(
-            f"the detector returned {name} that are NaN or infinite: this precision does not compute rightly "
-            "on this device; try precision='fp32' or device='cpu'"
+            f"the detector returned {name} that are NaN, infinite or beyond {_LARGEST_LOGIT:g}: this precision "
+            "does not compute rightly on this device, or the weights are damaged; try precision='fp32' or "
+            "device='cpu'"
         )
 
 

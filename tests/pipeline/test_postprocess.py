@@ -184,6 +184,10 @@ def test_outputs_that_are_no_numbers_are_an_error_not_an_empty_answer():
             select(*arrays, 0.0, (9, 9))
     with pytest.raises(RuntimeUnavailable, match="presence"):
         select(*_detector([0.9]), np.inf, (9, 9))
+    scores, boxes, masks = _detector([0.9, 0.8])
+    masks[1] = -3e38  # whoever draws the mask would refuse it, long after the answer
+    with pytest.raises(RuntimeUnavailable, match=r"mask_logits that are NaN, infinite or beyond 1e\+30"):
+        select(scores, boxes, masks, 0.0, (9, 9))
 
 
 def test_select_refuses_other_shapes():
