@@ -68,6 +68,15 @@ def test_damaged_graph(tmp_path):
         open_runtime("onnxruntime", tmp_path / "bad.onnx", "cpu")
 
 
+@pytest.mark.parametrize("name", [b"input_ids", b"text_features", b"Gather"])
+def test_a_graph_with_names_that_are_no_text(text_encoder, tmp_path, name):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(text_encoder.read_bytes().replace(name, b"\x96" * len(name)))
+    (tmp_path / "text_encoder.simple.data").write_bytes(text_encoder.with_suffix(".data").read_bytes())
+    with pytest.raises(ArtifactError, match=r"onnxruntime cannot open .*bad\.onnx"):
+        open_runtime("onnxruntime", bad, "cpu")
+
+
 def test_unknown_device(text_encoder):
     with pytest.raises(RuntimeUnavailable, match="runs on cpu, cuda, jetson, not on 'apple'"):
         open_runtime("onnxruntime", text_encoder, "apple")
