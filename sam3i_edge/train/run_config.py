@@ -284,4 +284,4 @@ def _at_least_zero(config: object, most: float, *names: str) -> None:
         if not getattr(config, name) >= 0:
             raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
         if getattr(config, name) > most:
-            raise ValueError(f"{name} must be at most {most:,}, got {getattr(config, name):g}")
+            raise ValueError(f"{name} must be at most {most:,}, got {getattr(config, name)!r:.60}")
