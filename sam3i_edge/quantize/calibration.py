@@ -147,14 +147,18 @@ def calibrate(
 def run_pairs(
     model: SAM3I, pairs: Iterable[Pair], encode: Encode, spec: Preprocessing, boxes: int = 0
 ) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yields the detector's outputs pair by pair, by the graphs' own path; see `Detector.forward`."""
+    """Yields the detector's outputs pair by pair, by the graphs' own path; see `Detector.forward`.
+
+    A model without adapters is asked everything at level concept, as a segmenter asks it.
+    """
     run = graph_runner(model, boxes)
     shown: object = None
     image: ask.Arrays = {}
     for pair in pairs:
         if pair.image is not shown:
             shown, image = pair.image, encode_image(run, pair, spec)
-        outputs = detect(run, pair, image, ask.encode_text(run, encode(pair.text), pair.level), boxes)
+        level = pair.level if model.config.adapter_dim else "concept"
+        outputs = detect(run, pair, image, ask.encode_text(run, encode(pair.text), level), boxes)
         yield tuple(torch.from_numpy(value) for value in outputs.values())
 
 

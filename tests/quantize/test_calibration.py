@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sam3i_edge.errors import ExportError
+from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.quantize.calibration import LEAST_IMAGES, Seen, calibrate, run_pairs
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import RECIPES
@@ -51,6 +52,19 @@ def test_modules_are_watched_and_left_as_they_were(model, pairs, encode, preproc
     assert (stem.calls, len(stem.largest)) == (images, 3)  # each image once
     assert found.inputs["text_encoder.layers.0.attn.q_proj"].calls == len(pairs)
     assert found.inputs["detector.decoder.layers.0.mlp.fc1"].calls == len(pairs)
+
+
+def test_a_model_without_adapters_is_asked_at_level_concept(config, pairs, encode, preprocessing):
+    plain = SAM3I(replace(config, adapter_dim=0)).eval()
+    few = pairs[:3]
+    assert {pair.level for pair in few} != {"concept"}
+    concept = [replace(pair, level="concept") for pair in few]
+    for got, want in zip(
+        run_pairs(plain, few, encode, preprocessing),
+        run_pairs(plain, concept, encode, preprocessing),
+        strict=True,
+    ):
+        assert all(map(torch.equal, got, want))
 
 
 def test_fewer_than_eight_images_are_refused(model, pairs, encode, preprocessing):
