@@ -49,9 +49,10 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
 }
 
-# ONNX Runtime's exceptions share no base but Exception.
-_FAILURES: tuple[type[Exception], ...] = tuple(
-    value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)
+# ONNX Runtime's exceptions share no base but Exception. Names and messages that are no UTF-8 come as Python's.
+_FAILURES: tuple[type[Exception], ...] = (
+    *(value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)),
+    UnicodeDecodeError,
 )
 
 
@@ -166,9 +167,9 @@ def open(
         return _open_engine(artifact, device, threads, precision or "fp32")
     try:
         session = _session(os.fspath(artifact), device, threads, low_memory)
+        return OrtRuntime(session, artifact.name, device)
     except _FAILURES as error:
         raise ArtifactError(f"onnxruntime cannot open {artifact}: {_one_line(error)}") from error
-    return OrtRuntime(session, artifact.name, device)
 
 
 def prepare(artifact: Path, device: str, precision: str, progress: Progress | None = None) -> None:
