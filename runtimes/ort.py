@@ -49,7 +49,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
 }
 
-# ONNX Runtime's exceptions share no base but Exception. Names and messages that are no UTF-8 come as Python's.
+# ONNX Runtime's exceptions share no base but Exception; names and messages that are no UTF-8 are Python's.
 _FAILURES: tuple[type[Exception], ...] = (
     *(value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)),
     UnicodeDecodeError,

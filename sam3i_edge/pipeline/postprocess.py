@@ -196,9 +196,9 @@ def _taps(cells: int, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _check_finite(name: str, values: NDArray[np.floating] | np.float64) -> None:
     if not (np.abs(values) <= np.float32(_LARGEST_LOGIT)).all():  # nor is NaN
         raise RuntimeUnavailable(
-            f"the detector returned {name} that are NaN, infinite or beyond {_LARGEST_LOGIT:g}: this precision "
-            "does not compute rightly on this device, or the weights are damaged; try precision='fp32' or "
-            "device='cpu'"
+            f"the detector returned {name} that are NaN, infinite or beyond {_LARGEST_LOGIT:g}: this "
+            "precision does not compute rightly on this device, or the weights are damaged; try "
+            "precision='fp32' or device='cpu'"
         )
 
 
