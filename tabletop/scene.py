@@ -1,0 +1,237 @@
+"""What stands where on a table, and from where it is seen: decided before anything is rendered.
+
+Objects are placed by construction: on the table, on something flat, in something hollow, or beside another. A
+scene is plain data, so that two renderers show the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from catalogue import Catalogue, Entry
+from numpy.random import Generator
+from surfaces import Rgb, shade
+
+TABLE = (0.6, 0.45)  # half width and half depth, metres
+SURFACES = {"table": 24, "wall": 15, "floor": 12}  # how many there are; the last fifth is for validation
+_NEXT = 0.035  # metres between two footprints that are next to each other
+_SMALL = 0.075  # metres: what may be put into or onto something else
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """One object of a scene.
+
+    Attributes:
+        entry: name of its mesh in the catalogue. category: its noun. color: a named colour, or None.
+        rgb: the shade, sRGB 0..1, or None where there is no main paint to choose.
+        position: (x, y, z) metres, of the mesh's origin on its support. yaw: degrees.
+        lying: on its side. radius: of its footprint, metres, around `middle` (x, y).
+        support: ("on" | "in", index), or None for the table.
+        stands: whether it could also lie.
+    """
+
+    entry: str
+    category: str
+    color: str | None
+    rgb: Rgb | None
+    position: tuple[float, float, float]
+    yaw: float
+    lying: bool
+    radius: float
+    middle: tuple[float, float]
+    support: tuple[str, int] | None = None
+    stands: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """The camera: what it looks at and how far, metres; degrees around, above, and of the vertical view."""
+
+    look_at: tuple[float, float, float]
+    distance: float
+    azimuth: float
+    elevation: float
+    fov: float
+
+    @property
+    def position(self) -> np.ndarray:
+        """[3] metres."""
+        a, e = np.radians(self.azimuth), np.radians(self.elevation)
+        away = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
+        return np.asarray(self.look_at) + self.distance * away
+
+    def depth(self, point: np.ndarray) -> float:
+        """Metres along the optical axis."""
+        forward = np.asarray(self.look_at) - self.position
+        return float((np.asarray(point) - self.position) @ forward / np.linalg.norm(forward))
+
+
+@dataclass(slots=True, kw_only=True)
+class Light:
+    """The lamp: degrees around and above, strength, warmth (1 is neutral); and the light from all sides."""
+
+    azimuth: float
+    elevation: float
+    strength: float
+    warmth: float
+    fill: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Setting:
+    """A whole scene: numbers of its surfaces, objects, view, light, and what the camera does to it."""
+
+    seed: int
+    table: int
+    wall: int
+    floor: int
+    view: View
+    light: Light
+    exposure: float
+    noise: float
+    blur: float
+    objects: list[Standing] = field(default_factory=list)
+
+    def relations(self) -> list[tuple[int, str, int]]:
+        """(subject, "on" | "in" | "next to", object) as they were built; "next to" in both directions."""
+        found = [(n, o.support[0], o.support[1]) for n, o in enumerate(self.objects) if o.support]
+        for n, a in enumerate(self.objects):
+            for m, b in enumerate(self.objects):
+                if n != m and a.support is None and b.support is None:
+                    gap = (
+                        float(np.hypot(a.middle[0] - b.middle[0], a.middle[1] - b.middle[1]))
+                        - a.radius
+                        - b.radius
+                    )
+                    if gap < _NEXT:
+                        found.append((n, "next to", m))
+        return found
+
+    def plain(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
+    """Decides one scene.
+
+    Args:
+        seed: decides everything.
+        catalogue: of meshes.
+        held_out: take meshes and surfaces kept for validation, else only the others.
+    """
+    rng = np.random.default_rng((0x7AB7E, int(held_out), seed))
+    numbers = {kind: _surface(rng, count, held_out) for kind, count in SURFACES.items()}
+    spread = float(rng.uniform(0.16, 0.3))
+    view = View(
+        look_at=(
+            float(rng.uniform(-0.06, 0.06)),
+            float(rng.uniform(-0.06, 0.06)),
+            float(rng.uniform(0.02, 0.08)),
+        ),
+        distance=0.0,
+        azimuth=float(-90 + rng.uniform(-40, 40)),
+        elevation=float(rng.uniform(15, 70)),
+        fov=float(rng.uniform(30, 60)),
+    )
+    # So near that the objects fill the picture, at times cutting some of them off.
+    view.distance = float((spread + 0.1) / np.tan(np.radians(view.fov / 2)) * rng.uniform(0.9, 1.4))
+    light = Light(
+        azimuth=float(rng.uniform(0, 360)),
+        elevation=float(rng.uniform(30, 80)),
+        strength=float(rng.uniform(0.8, 1.25)),
+        warmth=float(rng.uniform(0.85, 1.15)),
+        fill=float(rng.uniform(0.6, 1.2)),
+    )
+    setting = Setting(
+        seed=seed, **numbers, view=view, light=light,
+        exposure=float(rng.uniform(0.85, 1.15)),
+        noise=float(rng.choice([0, 0, 2, 4, 7])),
+        blur=float(rng.choice([0, 0, 0, 0, 1.5, 3])),
+    )  # fmt: skip
+    wanted = int(rng.integers(3, 10))
+    for entry in _choice(rng, catalogue, wanted, held_out):
+        _place(setting, catalogue, entry, spread, rng)
+    return setting
+
+
+def _surface(rng: Generator, count: int, held_out: bool) -> int:
+    kept = count - max(1, count // 5)
+    return int(rng.integers(kept, count) if held_out else rng.integers(0, kept))
+
+
+def _choice(rng: Generator, catalogue: Catalogue, wanted: int, held_out: bool) -> list[Entry]:
+    """Entries in the order of placing: large ones first, so that small ones can be put into them.
+
+    Categories repeat more often than by chance: instructions are about several of a kind.
+    """
+    names = list(catalogue.categories)
+    few = [
+        names[n] for n in rng.choice(len(names), size=max(2, wanted - int(rng.integers(0, 4))), replace=False)
+    ]
+    taken: dict[str, Entry] = {}
+    for _ in range(4 * wanted):
+        if len(taken) == wanted:
+            break
+        entries = catalogue.of(few[int(rng.integers(len(few)))], held_out)
+        entry = entries[int(rng.integers(len(entries)))]
+        taken.setdefault(entry.name, entry)
+    return sorted(taken.values(), key=lambda entry: -entry.radius)
+
+
+def _place(setting: Setting, catalogue: Catalogue, entry: Entry, spread: float, rng: Generator) -> None:
+    thing = entry.thing
+    color = str(rng.choice(thing.colors)) if thing.colors else None
+    lying = thing.lies and rng.random() < 0.3
+    yaw = float(rng.uniform(0, 360))
+    for _ in range(30):
+        support, at, z = None, rng.uniform(-1, 1, 2) * (spread * 1.25, spread), 0.0
+        if entry.radius < _SMALL and not lying and rng.random() < 0.5:
+            found = _holder(setting, catalogue, entry, rng)
+            if found is not None:
+                support, at, z = found
+        elif setting.objects and rng.random() < 0.35:  # beside another
+            other = setting.objects[int(rng.integers(len(setting.objects)))]
+            angle, gap = rng.uniform(0, 2 * np.pi), other.radius + entry.radius + rng.uniform(0.002, 0.02)
+            at = np.array(other.middle) + gap * np.array([np.cos(angle), np.sin(angle)])
+        turned = entry.turned(yaw, lying)
+        middle = (float(at[0] + turned[0]), float(at[1] + turned[1]))
+        radius = entry.radius_lying if lying else entry.radius
+        free = all(
+            np.hypot(middle[0] - o.middle[0], middle[1] - o.middle[1]) > radius + o.radius
+            for o in setting.objects
+            if o.support == support or (support is None and o.support is None)
+        )
+        inside = abs(middle[0]) + radius < TABLE[0] and abs(middle[1]) + radius < TABLE[1]
+        if free and inside:
+            setting.objects.append(
+                Standing(
+                    entry=entry.name, category=thing.category, color=color,
+                    rgb=shade(color, rng) if color else None,
+                    position=(float(at[0]), float(at[1]), float(z)), yaw=yaw, lying=bool(lying),
+                    radius=float(radius), middle=middle, support=support, stands=thing.lies and not lying,
+                )
+            )  # fmt: skip
+            return
+
+
+def _holder(
+    setting: Setting, catalogue: Catalogue, entry: Entry, rng: Generator
+) -> tuple[tuple[str, int], np.ndarray, float] | None:
+    """Something that stands on the table, is empty, and can carry or hold the entry."""
+    for n in rng.permutation(len(setting.objects)):
+        other = setting.objects[int(n)]
+        if (
+            other.support is not None
+            or other.lying
+            or any(o.support and o.support[1] == n for o in setting.objects)
+        ):
+            continue
+        thing = catalogue[other.entry].thing
+        if thing.inside is not None and entry.radius < thing.inside[0]:
+            return ("in", int(n)), np.array(other.position[:2]), thing.inside[1]
+        if thing.top is not None and entry.radius < min(thing.top[:2]) * 1.1:
+            return ("on", int(n)), np.array(other.position[:2]), thing.top[2] + 0.0005
+    return None
