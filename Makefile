@@ -15,7 +15,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow fuzz check docs train-nano bench kernels-aot clean distclean
+.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-test bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,13 @@ docs: $(VENV)/.dev ## builds the documentation as a site, without a request to a
 train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
+tabletop-data: .venv-tabletop/.made ## renders scenes of tables into tabletop-data/, or goes on there (about an hour)
+	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000
+	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/held-out --count 600 --held-out
+
+tabletop-test: .venv-tabletop/.made ## tests the renderer, in an environment of its own
+	.venv-tabletop/bin/python -m pytest -q -p no:cacheprovider --rootdir tabletop tabletop/test_tabletop.py
+
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest benchmarks
 
@@ -54,8 +61,13 @@ clean: ## removes what building and testing leave; keeps the environment and run
 	rm -rf build dist demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## removes the environment too
-	rm -rf $(VENV)
+distclean: clean ## removes the environments too
+	rm -rf $(VENV) .venv-tabletop
+
+.venv-tabletop/.made: tabletop/requirements.txt
+	$(PYTHON) -m venv .venv-tabletop
+	PIP_CONSTRAINT= .venv-tabletop/bin/python -m pip install -r tabletop/requirements.txt
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "sam3i-edge: $(PYTHON) is Python %d.%d; the Makefile $(WANTED)" % v)'

@@ -75,8 +75,8 @@ class MujocoRenderer:
         """One scene.
 
         Returns:
-            The picture before noise and blur, uint8 [S, S, 3]; identities int64 [S, S], the object's number or
-            -1; share of each object's outline that is visible, float64 [N], 0..1.
+            The picture before noise and blur, uint8 [S, S, 3]; identities int64 [S, S], an object's number
+            or -1; share of each object's outline that is visible, float64 [N], 0..1.
         """
         geoms = self._arrange(setting)
         self._light(setting)

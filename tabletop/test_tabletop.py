@@ -1,0 +1,126 @@
+"""Tests of the table, run by `make tabletop-test` in the renderer's environment."""
+
+import json
+
+import numpy as np
+import pytest
+from catalogue import MADE, Catalogue
+from objects import MAKERS, make
+from pycocotools import mask as coco
+from records import photograph, record
+from scene import SURFACES, TABLE, draw
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return Catalogue()
+
+
+@pytest.mark.parametrize("category", MAKERS)
+def test_meshes_of_a_category_differ_stand_on_the_table_and_have_a_size(category):
+    things = [make(category, number) for number in range(MADE)]
+    shapes = set()
+    for thing in things:
+        low, high = thing.corners
+        assert abs(low[2]) < 1e-9
+        assert 0.02 < max(high - low) < 0.5
+        shapes.add(tuple(np.round(high - low, 4)))
+        assert all(np.isfinite(part.vertices).all() and len(part.faces) > 3 for part in thing.parts)
+    assert len(shapes) == MADE
+
+
+def test_a_fifth_of_each_category_is_kept_for_validation(catalogue):
+    for category in catalogue.categories:
+        assert len(catalogue.of(category, True)) == MADE // 5
+        assert len(catalogue.of(category, False)) == MADE - MADE // 5
+
+
+def test_a_scene_is_its_seed(catalogue):
+    one, two = (json.dumps(draw(7, catalogue, held_out=False).plain()) for _ in range(2))
+    assert one == two
+    assert one != json.dumps(draw(8, catalogue, held_out=False).plain())
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_things_on_the_table_stand_apart_and_sides_share_nothing(catalogue, held_out):
+    supported = 0
+    for seed in range(150):
+        setting = draw(seed, catalogue, held_out=held_out)
+        on_table = [thing for thing in setting.objects if thing.support is None]
+        for n, a in enumerate(on_table):
+            assert abs(a.middle[0]) + a.radius < TABLE[0]
+            assert abs(a.middle[1]) + a.radius < TABLE[1]
+            for b in on_table[:n]:
+                assert np.hypot(a.middle[0] - b.middle[0], a.middle[1] - b.middle[1]) > a.radius + b.radius
+        assert all(catalogue[thing.entry].held_out == held_out for thing in setting.objects)
+        for kind, count in SURFACES.items():
+            assert (getattr(setting, kind) >= count - max(1, count // 5)) == held_out
+        for thing in setting.objects:
+            if thing.support:
+                supported += 1
+                name, number = thing.support
+                holder = catalogue[setting.objects[number].entry].thing
+                assert (holder.inside if name == "in" else holder.top) is not None
+                assert thing.position[2] > 0
+    assert supported > 20
+
+
+@pytest.fixture(scope="module")
+def renderer(catalogue):
+    from mujoco_renderer import MujocoRenderer
+
+    made = MujocoRenderer(catalogue, held_out=True, size=128)
+    yield made
+    made.close()
+
+
+def test_a_picture_its_masks_and_its_line_agree(catalogue, renderer):
+    seen = 0
+    for seed in range(12):
+        setting = draw(seed, catalogue, held_out=True)
+        picture, identities, visible = renderer.render(setting)
+        assert picture.shape == (128, 128, 3)
+        assert photograph(picture, setting).shape == picture.shape
+        line = record(setting, identities, visible, file="x.jpg", renderer="mujoco", held_out=True)
+        if line is None:
+            continue
+        assert json.loads(json.dumps(line)) == line
+        claimed = np.zeros((128, 128), bool)
+        for thing in line["objects"]:
+            mask = coco.decode({**thing["mask"], "counts": thing["mask"]["counts"].encode()}).astype(bool)
+            assert not (claimed & mask).any()
+            claimed |= mask
+            x0, y0, x1, y1 = thing["box"]
+            assert mask[y0:y1, x0:x1].sum() == mask.sum() >= 12
+            assert 0 < thing["visible"] <= 1
+            assert thing["depth"] > 0
+            seen += 1
+        for subject, name, other in line["relations"]:
+            assert name in ("on", "in", "next to", "behind", "in front of")
+            assert subject != other
+            if name == "behind":
+                assert line["objects"][subject]["depth"] > line["objects"][other]["depth"]
+    assert seen > 30
+
+
+def test_a_plain_thing_has_its_color_in_the_picture(catalogue, renderer):
+    """The red ball's pixels are red: what the file says is what is seen."""
+    found = 0
+    for seed in range(120):
+        setting = draw(seed, catalogue, held_out=True)
+        wanted = [
+            n
+            for n, thing in enumerate(setting.objects)
+            if thing.category in ("ball", "bowl", "book") and thing.color in ("red", "blue")
+        ]
+        if not wanted:
+            continue
+        picture, identities, _ = renderer.render(setting)
+        for n in wanted:
+            pixels = picture[identities == n].astype(int)
+            if len(pixels) < 60:
+                continue
+            r, g, b = np.median(pixels, axis=0)
+            assert r > 1.3 * b if setting.objects[n].color == "red" else b > 1.15 * r, (seed, n, r, g, b)
+            found += 1
+    assert found >= 3
