@@ -2,7 +2,8 @@ import Foundation
 
 /// Byte-level BPE from a `tokenizer.json`: CLIP's kind, with "</w>" at the end of words, and GPT-2's.
 ///
-/// Cleaning is that of the Python SDK, less its repair of wrong encodings and HTML entities.
+/// Cleaning is that of the Python SDK, less its repair of wrong encodings, of HTML entities, and of punctuation
+/// around words, which models of its own tokenizer are spared there.
 struct Tokenizer {
     private let vocabulary: [String: Int]
     private let ranks: [Pair: Int]
