@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,11 @@ from sam3i_edge.errors import ArtifactError, UnknownModel
 from sam3i_edge.user_cache import user_cache
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Small files, of which every repository that is of use here has one.
+_SMALL = ["bundle.json", "config.json", "LICENSE*"]
+
+_log = logging.getLogger(__name__)
 
 
 def is_hub_id(name: str) -> bool:
@@ -27,19 +34,21 @@ def fetch(
     offline: bool = False,
     patterns: Sequence[str] | None = None,
 ) -> Path:
-    """Downloads a repository, or finds what was downloaded before.
+    """Downloads a repository at one commit, or finds what was downloaded before.
+
+    A branch or a tag may mean another commit tomorrow: which one it is now is logged as a warning, once.
 
     Args:
         name: "org/name".
         kind: folder of the cache that it goes to.
         wanted: what the repository should hold, for messages.
-        revision: branch, tag or commit.
+        revision: branch, tag or commit, of 40 hexadecimal digits; None for the branch "main".
         token: of the Hub; None uses the one that 'hf auth login' stored.
         offline: use only what was fetched before.
         patterns: files to fetch; None for all.
 
     Returns:
-        A folder in the user's cache, of plain files.
+        A folder in the user's cache, of plain files. Its name ends in "@" and the commit.
 
     Raises:
         UnknownModel: the name is none that the Hub allows.
@@ -53,13 +62,25 @@ def fetch(
         LocalEntryNotFoundError,
     )
 
-    # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
-    label = name.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
-    folder = user_cache(kind) / label
     try:
+        commit = revision
+        if revision is None or not _COMMIT.fullmatch(revision):
+            # The Hub's own cache keeps which commit a name meant, for use offline too: a folder's name.
+            commit = Path(
+                huggingface_hub.snapshot_download(
+                    name,
+                    revision=revision,
+                    token=token,
+                    local_files_only=offline,
+                    allow_patterns=_SMALL,
+                )
+            ).name
+            _tell_commit(name, revision or "main", commit)
+        # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
+        folder = user_cache(kind) / f"{name.replace('/', '--')}@{commit}"
         huggingface_hub.snapshot_download(
             name,
-            revision=revision,
+            revision=commit,
             token=token,
             local_dir=folder,
             local_files_only=offline,
@@ -78,3 +99,13 @@ def fetch(
             f"there is no folder {name!r}, and the Hub did not give {wanted} of that name: {reason}"
         ) from error
     return folder
+
+
+@functools.cache
+def _tell_commit(name: str, revision: str, commit: str) -> None:
+    _log.warning(
+        "%s: %r is commit %s today and may be another tomorrow: give the commit as the revision to keep it",
+        name,
+        revision,
+        commit,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def convert(
     from sam3i_edge.bundle.writing import check_target
 
     check_target(out, overwrite)
-    path = Path(source)
+    path, notes = Path(source), {}
     if not path.exists() and is_hub_id(source):
         path = fetch(
             source,
@@ -78,6 +79,7 @@ def convert(
             offline=offline,
             patterns=HUB_FILES,
         )
+        notes = {"source": f"{source}@{path.name.rpartition('@')[2]}"}
     tokenizer, license_file = tokenizer or path / "tokenizer.json", license_file or path / "LICENSE"
     wrong = [
         f"{what} {file} does not exist{hint}"
@@ -96,6 +98,7 @@ def convert(
     checkpoint = read_checkpoint(
         path, adapters=adapters, config={"max_detections": detections, **given}, resolution=resolution
     )
+    checkpoint = replace(checkpoint, notes={**checkpoint.notes, **notes})
     for reason, keys in checkpoint.dropped.items():
         note(f"left out {len(keys)} tensors: {reason}")
     if not checkpoint.config.adapter_dim:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from sam3i_edge.bundle import folder as bundles
+from sam3i_edge.bundle import hub
 from sam3i_edge.bundle.folder import Bundle, UnknownModel, find_bundle
 from sam3i_edge.bundle.manifest import (
     GRAPHS,
@@ -473,20 +474,45 @@ def _hub(monkeypatch, download):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
 
 
-def test_hub_bundle_is_fetched_as_plain_files(tiny_bundle, tmp_path, monkeypatch):
-    asked = {}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-    def download(name, *, revision, token, local_dir, local_files_only, allow_patterns):
-        assert token is allow_patterns is None
-        asked.update(name=name, revision=revision, offline=local_files_only)
-        shutil.copytree(tiny_bundle.root, local_dir)
+
+def _hub_at_commit(monkeypatch, tiny_bundle, tmp_path):
+    """A Hub whose every branch is at COMMIT; what it was asked comes back."""
+    asked = []
+
+    def download(name, *, revision, token, local_files_only, allow_patterns, local_dir=None):
+        asked.append((name, revision, local_files_only, allow_patterns))
+        if local_dir is None:  # the Hub's own cache
+            return str(tmp_path / "hub" / "models--org--model" / "snapshots" / COMMIT)
+        shutil.copytree(tiny_bundle.root, local_dir, dirs_exist_ok=True)
+        return str(local_dir)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     _hub(monkeypatch, download)
-    found = find_bundle("org/model", revision="v1", offline=True)
-    assert asked == {"name": "org/model", "revision": "v1", "offline": True}
-    assert found.name == "org--model@v1"
+    return asked
+
+
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT[:12]])
+def test_a_name_on_the_hub_becomes_a_commit_that_is_told_once(
+    tiny_bundle, tmp_path, monkeypatch, caplog, revision
+):
+    hub._tell_commit.cache_clear()
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    found = find_bundle("org/model", revision=revision, offline=True)
+    assert asked == [("org/model", revision, True, hub._SMALL), ("org/model", COMMIT, True, None)]
+    assert found.name == f"org--model@{COMMIT}"
     assert Bundle.open(found).manifest.name == "tiny"
+    assert find_bundle("org/model", revision=revision) == found
+    (told,) = caplog.messages
+    assert told.startswith(f"org/model: {revision or 'main'!r} is commit {COMMIT} today")
+
+
+def test_a_commit_of_the_hub_is_taken_as_it_is(tiny_bundle, tmp_path, monkeypatch, caplog):
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
+    assert asked == [("org/model", COMMIT, False, None)]
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("kind", ["ConnectionError", "LocalEntryNotFoundError"])

@@ -19,6 +19,7 @@ from tokenizers import models, pre_tokenizers
 
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.manifest import read_manifest
 from sam3i_edge.checkpoints import read_checkpoint
 from sam3i_edge.cli.app import main
 from sam3i_edge.levels import LEVELS
@@ -123,9 +124,12 @@ def test_a_hub_id(tmp_path, texts, monkeypatch, capsys):
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError
 
-    asked = {}
+    asked, commit, revisions = {}, 10 * "0a1b", []
 
-    def download(name, *, local_dir, **options):
+    def download(name, *, local_dir=None, **options):
+        revisions.append(options["revision"])
+        if local_dir is None:  # the Hub's own cache
+            return str(tmp_path / "snapshots" / commit)
         asked.update(options, name=name)
         local_dir.mkdir(parents=True)
         state = torch.load(BASE, weights_only=True)
@@ -142,7 +146,8 @@ def test_a_hub_id(tmp_path, texts, monkeypatch, capsys):
     arguments = ["convert", "org/sam3", "-o", str(out), "--config", str(CONFIG), "--pairs", "3"]
     arguments += ["--threshold", "0.3", "--boxes", "0"]
     assert main([*arguments, "--revision", "v2", "--token", "secret", "--offline"]) == 0
-    assert (asked["name"], asked["revision"], asked["token"]) == ("org/sam3", "v2", "secret")
+    assert (asked["name"], revisions, asked["token"]) == ("org/sam3", ["v2", commit], "secret")
+    assert read_manifest(out).provenance["source"] == f"org/sam3@{commit}"
     assert asked["local_files_only"] is True
     assert "*.safetensors" in asked["allow_patterns"]
     assert (out / "LICENSE").read_text() == "terms of the hub"
@@ -153,6 +158,7 @@ def test_a_hub_id(tmp_path, texts, monkeypatch, capsys):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     capsys.readouterr()
+    arguments[3] = str(tmp_path / "another")
     assert main(arguments) == 1
     assert "'org/sam3' is gated: accept its terms on its page there, then run 'hf auth login'" in (
         capsys.readouterr().err
