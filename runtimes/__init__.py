@@ -16,6 +16,9 @@ from sam3i_edge.install_hint import install_hint
 
 Array = NDArray[np.generic]
 
+# More is a slip, and takes minutes to start or does not start at all.
+MOST_THREADS = 1024
+
 # Called with a sentence for people and the share that is done, 0 to 1.
 Progress = Callable[[str, float], None]
 
@@ -36,10 +39,10 @@ class Runtime(Protocol):
 
 
 # name -> (module with `open(artifact, device, threads, low_memory=...) -> Runtime` and `probe(device)`, the
-# extra that brings its package, None for the base install). A module that builds engines also has
+# extra that brings its package, "" for the base install). A module that builds engines also has
 # `prepare(artifact, device, precision, progress)`, and its `open` takes `precision`.
-_RUNTIMES: dict[str, tuple[str, str | None]] = {
-    "onnxruntime": ("sam3i_edge.runtimes.ort", None),
+_RUNTIMES: dict[str, tuple[str, str]] = {
+    "onnxruntime": ("sam3i_edge.runtimes.ort", ""),
     "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
     "eager": ("sam3i_edge.runtimes.eager", "train"),
     "coreml": ("sam3i_edge.runtimes.coreml", "coreml"),
@@ -49,6 +52,12 @@ RUNTIMES = tuple(_RUNTIMES)
 
 # Ends the name of a precision whose floating point a CPU computes in bfloat16. OpenVINO alone has these.
 BF16 = "-bf16"
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises ValueError unless `threads` is None or 1 to `MOST_THREADS`."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be 1 to {MOST_THREADS:,}, got {threads:,}")
 
 
 def open_runtime(
@@ -76,12 +85,11 @@ def open_runtime(
     Raises:
         RuntimeUnavailable: `runtime` is unknown, its package is not installed, or it refuses `device`.
         ArtifactError: the file is missing or is no graph that the runtime reads.
-        ValueError: `threads` is below 1, or `compile` was asked of another runtime.
+        ValueError: `threads` is below 1 or above `MOST_THREADS`, or `compile` was asked of another runtime.
     """
     if compile and runtime != "eager":
         raise ValueError(f"compile is for runtime 'eager', and this is {runtime!r}: leave it out")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    check_threads(threads)
     options: dict[str, Any] = {} if precision is None else {"precision": precision}
     options |= {"compile": True} if compile else {}
     opened: Runtime = _module(runtime).open(artifact, device, threads, low_memory=low_memory, **options)
@@ -128,6 +136,5 @@ def _module(runtime: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as missing:
         raise RuntimeUnavailable(
-            f"runtime {runtime!r} cannot be imported ({missing}): "
-            f"{'pip install onnxruntime' if extra is None else install_hint(extra)}"
+            f"runtime {runtime!r} cannot be imported ({missing}): {install_hint(extra)}"
         ) from missing

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.levels import Level, as_level
 from sam3i_edge.masks import rle
 from sam3i_edge.masks.lazy import Index, LazyMasks, rows_of
@@ -271,7 +272,9 @@ class Result:
         try:
             import supervision
         except ModuleNotFoundError as error:
-            raise RuntimeUnavailable(f"to_supervision needs {error.name}: pip install supervision") from error
+            raise RuntimeUnavailable(
+                f"to_supervision needs {error.name}: {install_hint('supervision')}"
+            ) from error
         name = self.instruction or VISUAL
         if class_id is None:
             class_id = zlib.crc32(name.encode("utf-8", "surrogatepass")) >> 1

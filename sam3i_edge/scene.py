@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, NoReturn, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,6 +54,12 @@ class Scene:
         """
         self.image, self.features = image, features
         self._check, self._answer = check, answer
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Scene cannot be pickled, its segmenter belongs to this process: send its image, and encode it "
+            "with a Segmenter of the other process"
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:

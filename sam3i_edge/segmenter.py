@@ -21,7 +21,7 @@ from sam3i_edge.pipeline.preprocess import ImageSource, load_image, to_pixel_val
 from sam3i_edge.pipeline.request import Request, Rules, check_threshold, refuse
 from sam3i_edge.pipeline.timing import Clock
 from sam3i_edge.result import Result
-from sam3i_edge.runtimes import Progress
+from sam3i_edge.runtimes import Progress, check_threads
 from sam3i_edge.scene import Options, Scene
 from sam3i_edge.stream import Stream
 
@@ -66,7 +66,7 @@ class Segmenter:
             token: of the Hub; None uses the one that 'hf auth login' stored.
             offline: of the Hub's bundles, use only what was fetched before.
             threshold: least score of an instance, 0 to 1; None takes the bundle's (0.5).
-            threads: threads for one operator; None takes one for each core this process may use.
+            threads: threads for one operator, 1 to 1,024; None takes one for each core this process may use.
             compile: have torch compile each graph once, when it is opened: minutes, for faster questions. Of
                 runtime "eager" alone; on device "cuda" the graphs are then replayed as CUDA graphs.
             image_cache: images whose features are kept, least recently used first out; 0 keeps none.
@@ -80,6 +80,7 @@ class Segmenter:
         """
         if threshold is not None:
             check_threshold(threshold)
+        check_threads(threads)
         check_device(device)
         self._images: Lru[ask.Arrays] = Lru(image_cache)
         self._texts: Lru[tuple[ask.Text, int]] = Lru(instruction_cache)

@@ -31,6 +31,8 @@ def test_the_line_fits_how_it_was_installed(monkeypatch, origin, line):
     found = SimpleNamespace(read_text={"direct_url.json": text}.get)
     monkeypatch.setattr(metadata, "distribution", lambda name: found)
     assert install_hint("openvino") == line
+    assert install_hint() == line.replace("[openvino]", "")
+    assert install_hint(options="--no-deps") == install_hint().replace("install", "install --no-deps", 1)
 
 
 def test_a_tree_that_was_never_installed(monkeypatch):

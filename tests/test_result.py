@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 import sys
 import threading
 import warnings
@@ -11,6 +12,7 @@ import pytest
 
 from sam3i_edge import Result
 from sam3i_edge.errors import ImageError, RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.masks import native, overlay, rle
 from sam3i_edge.pipeline.postprocess import resize_mask_logits
 
@@ -358,7 +360,7 @@ def test_supervision_slices_an_image():
 
 def test_without_supervision_the_error_names_the_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(RuntimeUnavailable, match="pip install supervision"):
+    with pytest.raises(RuntimeUnavailable, match=re.escape(install_hint("supervision"))):
         _result().to_supervision()
 
 

@@ -211,6 +211,14 @@ def test_repr_says_what_runs(segmenter):
 def test_another_process_makes_its_own(segmenter, copied):
     with pytest.raises(TypeError, match=r"cannot be pickled.*: make one in each process, as Segmenter\('/"):
         copied(segmenter)
+    with pytest.raises(TypeError, match=r"a Scene cannot be pickled.*: send its image"):
+        copied(segmenter.encode(picture(0)))
+
+
+@pytest.mark.parametrize("threads", [0, 1025, 99_999_999])
+def test_absurd_threads_are_refused_before_the_model_is_looked_for(threads):
+    with pytest.raises(ValueError, match=f"threads must be 1 to 1,024, got {threads:,}"):
+        Segmenter("no-such-model", threads=threads)
 
 
 def test_overlapping_instances_are_dropped_when_asked(segmenter):
@@ -508,7 +516,7 @@ def test_closed_segmenter_refuses(tiny_bundle):
         ({"runtime": "tflite"}, RuntimeUnavailable, "unknown runtime 'tflite'"),
         ({"threshold": 1.5}, ValueError, "threshold must be 0 to 1, got 1.5"),
         ({"threshold": float("nan")}, ValueError, "threshold must be 0 to 1, got nan"),
-        ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        ({"threads": 0}, ValueError, "threads must be 1 to 1,024, got 0"),
         ({"compile": True}, ValueError, "compile is for runtime 'eager', and this is 'onnxruntime'"),
         ({"image_cache": -1}, ValueError, "size must be at least 0, got -1"),
         ({"instruction_cache": -1}, ValueError, "size must be at least 0, got -1"),

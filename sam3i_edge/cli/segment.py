@@ -19,8 +19,21 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", "-d", help="auto or a device, such as cpu.")]
 Precision = Annotated[str, typer.Option("--precision", "-p", help="auto or one the model has, such as fp32.")]
+
+
+def _check_threads(threads: int | None) -> int | None:
+    from sam3i_edge.runtimes import check_threads
+
+    try:
+        check_threads(threads)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return threads
+
+
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads to compute with. [default: one a core]")
+    int | None,
+    typer.Option("--threads", callback=_check_threads, help="Threads to compute with. [default: one a core]"),
 ]
 
 

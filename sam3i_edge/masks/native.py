@@ -3,8 +3,8 @@
 The rule: the library when it is there, the definition in Python when it is not; `implementation()` tells
 which. Both give the same bits. A library that is there but cannot be used is an error, never skipped.
 
-The library is found in this package's folders. `pip install -e . --no-build-isolation` (or any other
-installation with a C++ compiler) builds it and puts it there, in an editable installation into site-packages.
+The library is found in this package's folders. Any installation with a C++ compiler builds it and puts it
+there, an editable one into site-packages.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.masks import rle
 from sam3i_edge.pipeline.postprocess import resize_mask_logits
 
@@ -28,7 +29,6 @@ ABI_VERSION = 1
 LIBRARY_NAME = "libsam3i_edge" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 _OK, _INVALID_ARGUMENT, _NOT_FINITE, _CAPACITY, _OUT_OF_MEMORY = range(5)
-_INSTALL = "install it with `pip install -e . --no-build-isolation` (needs a C++ compiler)"
 
 
 class MaskRuns(TypedDict):
@@ -115,7 +115,7 @@ class Library:
         if status == _OUT_OF_MEMORY:
             raise MemoryError(f"no memory for {what}")
         if status != _OK:
-            raise RuntimeUnavailable(f"{self.path} answered status {status}: reinstall sam3i-edge")
+            raise RuntimeUnavailable(f"{self.path} answered status {status}: {_install()}")
 
 
 def load(path: str | Path) -> Library:
@@ -128,17 +128,23 @@ def load(path: str | Path) -> Library:
     try:
         handle = ctypes.CDLL(str(path))
     except OSError as error:
-        raise RuntimeUnavailable(f"cannot open {path} ({error}): {_INSTALL}") from error
+        raise RuntimeUnavailable(f"cannot open {path} ({error}): {_install()}") from error
     try:
         version = handle.sam3i_abi_version()
         library = Library(path, handle)
     except AttributeError as error:
-        raise RuntimeUnavailable(f"{path} is no sam3i_edge library ({error}): {_INSTALL}") from error
+        raise RuntimeUnavailable(f"{path} is no sam3i_edge library ({error}): {_install()}") from error
     if version != ABI_VERSION:
         raise RuntimeUnavailable(
-            f"{path} speaks version {version} of the interface, this package wants {ABI_VERSION}: {_INSTALL}"
+            f"{path} speaks version {version} of the interface, this package wants {ABI_VERSION}: "
+            f"{_install()}"
         )
     return library
+
+
+def _install() -> str:
+    command = install_hint(options="--force-reinstall --no-deps")
+    return f"build it with a C++ compiler: {command}"
 
 
 @functools.cache
@@ -187,7 +193,7 @@ def choose(implementation: Implementation | None) -> Library | None:
         import sam3i_edge
 
         searched = ", ".join(map(str, sam3i_edge.__path__))
-        raise RuntimeUnavailable(f"no {LIBRARY_NAME} in {searched}: {_INSTALL}")
+        raise RuntimeUnavailable(f"no {LIBRARY_NAME} in {searched}: {_install()}")
     return library
 
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.runtimes import MOST_THREADS
 from sam3i_edge.train.alignment import AlignmentWeights
 from sam3i_edge.train.distillation import DistillationWeights
 from sam3i_edge.train.losses import LossWeights
@@ -27,7 +28,7 @@ STAGES: tuple[StageName, ...] = ("image", "base", "detail", "1", "2", "3")
 _STEPS: Final = 1_000_000_000
 _BATCH: Final = 100_000
 _SIDE: Final = 8_192  # pixels
-_PROCESSES: Final = 1_024
+_PROCESSES: Final = MOST_THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,15 @@ def test_nothing_asked_shows_help_and_is_wrong_usage(capsys):
         (["segment"], 2, "Missing argument"),
         (["segment", "star.png", "star", "--nope"], 2, "No such option"),
         (["segment", "star.png", "star", "--threads", "0"], 2, "--threads"),
+        *(
+            ([verb, *arguments, "--threads", "99999999"], 2, "threads must be 1 to 1,024, got 99,999,999")
+            for verb, *arguments in (
+                ("segment", "star.png", "star"),
+                ("demo",),
+                ("evaluate", "sam3i-nano"),
+                ("benchmark",),
+            )
+        ),
         (["segment", "star.png", "star", "--threshold", "x"], 2, "--threshold"),
         (["segment", "star.png", "star", "--threshold", "1.1"], 2, "--threshold"),
         (["segment", "star.png", "star", "--level", "hard"], 2, "unknown level 'hard'; choose from concept"),
