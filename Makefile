@@ -6,6 +6,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 MINUTES ?= 10
+# Each worker holds torch, about 1 GiB; one that runs out of tests takes the other's.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*) sam3i_edge/__init__.py
 # The tested set, for what is installed and for what pip builds the package with.
 export PIP_CONSTRAINT := constraints.txt
@@ -23,11 +25,11 @@ help: ## lists the targets
 demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level; needs no torch
 	$(BIN)/sam3i-edge demo
 
-test: $(VENV)/.dev ## runs the tests without those marked slow
-	$(BIN)/python -m pytest -m "not slow"
+test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## runs the tests marked slow
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10), beside the minute of `make test-slow`
 	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz/test_targets.py tests/fuzz/test_native.py

@@ -22,6 +22,9 @@ import numpy as np
 import pytest
 import torch
 
+from sam3i_edge.agreement import LIMITS
+from sam3i_edge.bundle.folder import Bundle
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU, in Triton's interpreter
 
@@ -115,6 +118,65 @@ def tiny_bundle(write_tiny_bundle, tmp_path_factory):
 def tiny_box_bundle(write_tiny_bundle, tmp_path_factory):
     """The same graphs with three slots for boxes, shared: not to be changed."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny-boxes", boxes=3)
+
+
+@pytest.fixture(scope="session")
+def exporting():
+    """The module that makes the next fixtures."""
+    return _load("exported")
+
+
+@pytest.fixture(scope="session")
+def exported(exporting, made_once):
+    """A small model and its bundle: `model`, `run`, `bundle`, `manifest`, `agreement`."""
+    folder = made_once("exported", exporting.export)
+    return exporting.Exported.open(folder, folder / "run")
+
+
+@pytest.fixture(scope="session")
+def exported_with_boxes(exporting, exported, made_once):
+    """The same model with three box slots."""
+    folder = made_once("exported-with-boxes", lambda folder: exporting.export_with_boxes(folder, exported))
+    return exporting.Exported.open(folder, exported.run)
+
+
+@pytest.fixture(scope="session")
+def scenes(exporting, made_once) -> Path:
+    """Twelve annotated pictures."""
+    return made_once("scenes", exporting.draw_scenes)
+
+
+@pytest.fixture(scope="session")
+def calibration(exporting, scenes):
+    """The pairs that `quantized` was calibrated on: what `quantize --data` makes of the pictures."""
+    return exporting.read_pairs(scenes)
+
+
+@pytest.fixture(scope="session")
+def quantized(exporting, exported, calibration, made_once):
+    """The exported bundle with an int8 variant: `bundle`, `spec`, `report`, `told`."""
+    folder = made_once("quantized", lambda folder: exporting.quantize(folder, exported, calibration))
+    return exporting.Quantized.open(folder)
+
+
+@pytest.fixture
+def rough(monkeypatch, exporting, quantized) -> None:
+    """Limits for int8 that random weights keep, and graphs that are those of `quantized`, not traced anew."""
+    exporting.reuse_graphs(monkeypatch, quantized.bundle, "onnx-int8")
+    monkeypatch.setitem(LIMITS, "int8", exporting.ROUGH)
+
+
+@pytest.fixture(scope="session")
+def converting():
+    """The module that converts the official code's checkpoints."""
+    return _load("converted")
+
+
+@pytest.fixture(scope="session")
+def converted(converting, made_once):
+    """A bundle of the official code's small checkpoint, all levels, with box slots."""
+    folder = made_once("converted", lambda folder: converting.convert(converting.STAGE3, folder))
+    return Bundle.open(folder / "bundle")
 
 
 @pytest.fixture(scope="session")

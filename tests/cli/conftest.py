@@ -11,7 +11,6 @@ import torch
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.bundle.writing import new_bundle
-from sam3i_edge.data.annotations import write_scenes
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import save_weights
 
@@ -39,11 +38,3 @@ def float_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) 
             preprocessing=Preprocessing(image_size=tiny.TINY.image_size),
         )
     return Bundle.open(out)
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve annotated pictures."""
-    folder = tmp_path_factory.mktemp("scenes") / "data"
-    write_scenes(folder, count=12, seed=0)
-    return folder

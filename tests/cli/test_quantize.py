@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,78 +10,51 @@ import pytest
 import torch
 
 import sam3i_edge
-from sam3i_edge.agreement import LIMITS, Limits
+from sam3i_edge.agreement import LIMITS
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.cli.app import main
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.export.onnx import onnx_variant
 from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 
-ANY = Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None)
-QUICK = ["--no-sensitivity", "--pairs", "12"]
-
-
-@pytest.fixture(scope="module")
-def done(float_bundle, scenes, tmp_path_factory):
-    """One whole run of the command, with limits that random weights keep: its exit code and its bundle."""
-    out = tmp_path_factory.mktemp("quantized") / "bundle"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LIMITS, "int8", ANY)
-        code = main(["quantize", str(float_bundle.root), "-o", str(out), "--data", str(scenes), *QUICK])
-    return code, out
-
 
 @pytest.fixture
-def copied(done, monkeypatch):
-    """Graphs are copied from that run instead of traced anew."""
-    source = Bundle.open(done[1]).graphs("onnx-int8")
-
-    def export_onnx(_, config, folder: Path, *arguments, **options):
-        shutil.copytree(next(iter(source.values())).parent, folder, dirs_exist_ok=True)
-        return {graph: path.name for graph, path in source.items()}
-
-    monkeypatch.setattr(onnx_variant, "export_onnx", export_onnx)
+def arguments(exported, scenes, rough, tmp_path) -> list[str]:
+    """A whole run of the command but for its tracing."""
+    out = str(tmp_path / "out")
+    options = ["-o", out, "--data", str(scenes), "--no-sensitivity", "--pairs", "12"]
+    return ["quantize", str(exported.bundle), *options]
 
 
-def test_a_bundle_is_quantized(done, float_bundle):
-    code, out = done
-    assert code == 0
-    manifest = Bundle.open(out).manifest
-    assert list(manifest.variants) == [*float_bundle.manifest.variants, "onnx-int8"]
-    spec = QuantSpec.load(out / "quant" / "int8.safetensors")
-    assert manifest.variants["onnx-int8"].agreement["equal_layers"] == len(spec.layers)
-    assert spec.notes["calibration"]["images"] == 12
-    assert [path.name for path in out.parent.iterdir()] == ["bundle"]
-
-
-def test_json_has_variant_agreement_and_report(float_bundle, scenes, copied, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(LIMITS, "int8", ANY)
-    arguments = ["quantize", str(float_bundle.root), "-o", str(tmp_path / "out"), "--data", str(scenes)]
-    assert main([*arguments, *QUICK, "--json"]) == 0
+def test_a_bundle_is_quantized_and_json_says_how(arguments, exported, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*arguments, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert found["bundle"] == str(tmp_path / "out")
-    assert found["variant"] == "onnx-int8"
+    assert (found["bundle"], found["variant"]) == (str(out), "onnx-int8")
     assert found["agreement"]["pairs"] == 12
     assert found["report"]["kept_float"] == []
     assert "calibrating on" in shown.err
+    manifest = Bundle.open(out).manifest
+    assert list(manifest.variants) == [*exported.manifest.variants, "onnx-int8"]
+    spec = QuantSpec.load(out / "quant" / "int8.safetensors")
+    assert manifest.variants["onnx-int8"].agreement["equal_layers"] == len(spec.layers)
+    assert spec.notes["calibration"]["images"] == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     # Once more: nothing is replaced unasked, and the same figures come out.
-    assert main([*arguments, *QUICK]) == 1
+    assert main(arguments) == 1
     assert "exists already" in capsys.readouterr().err
-    assert main([*arguments, *QUICK, "--overwrite", "--json"]) == 0
+    assert main([*arguments, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agreement"] == found["agreement"]
 
 
-def test_a_quantized_model_from_training_is_taken_as_it_is(
-    done, float_bundle, copied, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setitem(LIMITS, "int8", ANY)
-    file = done[1] / "quant" / "int8.safetensors"
-    arguments = ["quantize", str(done[1]), "--from", str(file), "-o", str(tmp_path / "out"), "--pairs", "12"]
+def test_a_quantized_model_from_training_is_taken_as_it_is(quantized, rough, tmp_path, capsys):
+    bundle, out = quantized.bundle.root, tmp_path / "out"
+    file = bundle / "quant" / "int8.safetensors"
+    arguments = ["quantize", str(bundle), "--from", str(file), "-o", str(out), "--pairs", "12"]
     assert main(arguments) == 0
     assert "variant onnx-int8; against the float model on 12 pairs" in capsys.readouterr().out
-    given, kept = QuantSpec.load(file), QuantSpec.load(tmp_path / "out" / "quant" / "int8.safetensors")
+    given, kept = quantized.spec, QuantSpec.load(out / "quant" / "int8.safetensors")
     assert (kept.layers, kept.notes) == (given.layers, given.notes)
     assert kept.tensors.keys() == given.tensors.keys()
     assert all(torch.equal(value, kept.tensors[name]) for name, value in given.tensors.items())
@@ -90,12 +62,9 @@ def test_a_quantized_model_from_training_is_taken_as_it_is(
     assert "--from takes a quantized model as it is" in capsys.readouterr().err
 
 
-def test_a_model_that_disagrees_leaves_with_1_and_a_picture(
-    float_bundle, scenes, copied, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setitem(LIMITS, "int8", replace(ANY, min_iou=1.0))
-    arguments = ["quantize", str(float_bundle.root), "-o", str(tmp_path / "out"), "--data", str(scenes)]
-    assert main([*arguments, *QUICK]) == 1
+def test_a_model_that_disagrees_leaves_with_1_and_a_picture(arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], min_iou=1.0))
+    assert main(arguments) == 1
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith("sam3i-edge: int8: 1 - min_iou: ")
     assert "the worst pair is number" in shown

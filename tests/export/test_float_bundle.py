@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam3i_edge import Segmenter
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ExportError, ParityError
+from sam3i_edge.export import gate
 from sam3i_edge.export.float_bundle import _note, export_bundle
-from sam3i_edge.export.onnx import onnx_variant as exporting
 from sam3i_edge.model.weights import load_model
 from sam3i_edge.train.presets import NANO
 
@@ -30,24 +31,17 @@ def test_weights_in_the_bundle_are_the_models(exported):
         assert torch.equal(value, again[name]), name
 
 
-def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(exported, tmp_path, monkeypatch):
-    """Exports a model other than the one it is compared with."""
-    export = exporting.export_onnx
-    other = tmp_path / "other"
-    shutil.copytree(exported.run / "weights", other)
-    base = load_file(other / "base.safetensors")
+def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(exporting, exported, tmp_path, monkeypatch):
+    """The graphs are of a model other than the one they are compared with."""
+    run, out = tmp_path / "run", tmp_path / "out" / "bundle"
+    shutil.copytree(exported.run, run)
+    base = load_file(run / "weights" / "base.safetensors")
     base["detector.mask_decoder.instance_proj.weight"].neg_()
-    save_file(base, other / "base.safetensors")
-
-    def changed(weights, *arguments, **options):
-        return export(other, *arguments, **options)
-
-    monkeypatch.setattr(exporting, "export_onnx", changed)
+    save_file(base, run / "weights" / "base.safetensors")
+    exporting.reuse_graphs(monkeypatch, Bundle.open(exported.bundle), "onnx-fp32")
     with pytest.raises(ParityError, match="iou"):
-        export_bundle(
-            exported.run, tmp_path / "out", name="x", license_file=exported.run / "LICENSE", pairs=6
-        )
-    assert set(tmp_path.iterdir()) == {other, tmp_path / "out.worst-pair.png"}
+        export_bundle(run, out, name="x", license_file=run / "LICENSE", pairs=6)
+    assert [path.name for path in out.parent.iterdir()] == ["bundle.worst-pair.png"]
 
 
 def test_missing_run_is_named(tmp_path):
@@ -82,3 +76,21 @@ def test_a_damaged_config_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ExportError, match="is not the config of a training run"):
         _note(tmp_path)
+
+
+@pytest.mark.slow  # fifteen processes that import torch
+def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "LARGE", 0)
+    told: list[str] = []
+    manifest, agreement = export_bundle(
+        exported.run,
+        tmp_path / "out",
+        name="tiny",
+        license_file=exported.run / "LICENSE",
+        pairs=3,
+        progress=lambda sentence, _: told.append(sentence),
+    )
+    assert sum("peak memory" in line for line in told) >= 3 * 4
+    assert agreement.pairs == 3
+    data = "onnx-fp32/weights.data"
+    assert manifest.files[data] == exported.manifest.files[data]

@@ -1,3 +1,5 @@
+"""Functions of this file run elsewhere, so it imports nothing that takes long to import."""
+
 from __future__ import annotations
 
 import os
@@ -7,8 +9,6 @@ import pytest
 
 from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ArtifactError, ExportError
-from sam3i_edge.export import gate
-from sam3i_edge.export.float_bundle import export_bundle
 from sam3i_edge.export.isolated import call
 
 
@@ -56,21 +56,3 @@ def test_errors_and_deaths():
         call(_refuse)
     with pytest.raises(ExportError, match="_die was killed, most likely for want of memory"):
         call(_die)
-
-
-@pytest.mark.slow
-def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "LARGE", 0)
-    told: list[str] = []
-    manifest, agreement = export_bundle(
-        exported.run,
-        tmp_path / "out",
-        name="tiny",
-        license_file=exported.run / "LICENSE",
-        pairs=3,
-        progress=lambda sentence, _: told.append(sentence),
-    )
-    assert sum("peak memory" in line for line in told) >= 3 * 4
-    assert agreement.pairs == 3
-    data = "onnx-fp32/weights.data"
-    assert manifest.files[data] == exported.manifest.files[data]

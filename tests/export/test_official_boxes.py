@@ -1,4 +1,4 @@
-"""The official code's numbers against exported graphs with box slots, boxes and text alone, at all levels."""
+"""The official code's numbers against a bundle of its checkpoint, boxes and text alone, at all levels."""
 
 from __future__ import annotations
 
@@ -14,28 +14,23 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 import official
 
-from sam3i_edge.export.onnx.graph_file import write_graph
+from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.pipeline.postprocess import pixel_boxes, resize_mask_logits, select
 from sam3i_edge.pipeline.prompt import BoxPrompt, join_prompt
 from sam3i_edge.runtimes import open_runtime
 
-SLOTS = 4  # the official case has two boxes, so that two slots are padding
+SLOTS = 4  # of the bundle; the official case has two boxes, so that two slots are padding
 THRESHOLD = 0.443
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[str, Arrays], Arrays]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs a graph of the official checkpoint, exported with box slots."""
-    folder = tmp_path_factory.mktemp("graphs")
-    offsets: dict[Any, int] = {}
-    opened = {}
-    for spec in graph_specs(official.build(), boxes=SLOTS):
-        offsets = write_graph(spec, folder, offsets)
-        opened[spec.name] = open_runtime("onnxruntime", folder / f"{spec.name}.onnx", "cpu")
+def run(converted: Bundle) -> Iterator[Run]:
+    """Runs a graph of the official checkpoint, converted with box slots."""
+    graphs = converted.graphs("onnx-fp32")
+    opened = {name: open_runtime("onnxruntime", path, "cpu") for name, path in graphs.items()}
     yield lambda graph, inputs: opened[graph].run(inputs)
     for runtime in opened.values():
         runtime.close()

@@ -1,22 +1,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from sam3i_edge import Segmenter
-from sam3i_edge.agreement import LIMITS, Limits, check, model_pairs
+from sam3i_edge.agreement import LIMITS, Limits, model_pairs
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
 from sam3i_edge.export import quantized_bundle, targets
-from sam3i_edge.export.onnx import onnx_variant
 from sam3i_edge.export.quantized_bundle import add_quantized, post_training, quantize_bundle
-from sam3i_edge.export.variants import add_variants
 from sam3i_edge.quantize.recipes import RECIPES
 
 INT8 = RECIPES["int8"]
@@ -29,27 +25,7 @@ def float_bundle(exported) -> Bundle:
     return Bundle.open(exported.bundle)
 
 
-@pytest.fixture
-def calibration(exported):
-    return model_pairs(32, exported.model.config, seed=1)
-
-
-@pytest.fixture
-def rough(monkeypatch, quantized):
-    """Limits that random weights keep, and graphs that are copied instead of traced anew."""
-    monkeypatch.setitem(
-        LIMITS, "int8", Limits(same_count=0.5, mean_iou=0.5, min_iou=0.0, score=None, box_px=None)
-    )
-    source = quantized.bundle.graphs("onnx-int8")
-
-    def copied(_, config, folder: Path, *arguments, **options):
-        shutil.copytree(next(iter(source.values())).parent, folder, dirs_exist_ok=True)
-        return {graph: path.name for graph, path in source.items()}
-
-    monkeypatch.setattr(onnx_variant, "export_onnx", copied)
-
-
-def test_the_bundle_has_both_variants_and_says_what_was_measured(exported, quantized):
+def test_the_bundle_has_both_variants_and_says_what_was_measured(exported, quantized, calibration):
     manifest = quantized.bundle.manifest
     assert list(manifest.variants) == ["onnx-fp32", "onnx-int8"]
     added = manifest.variants["onnx-int8"]
@@ -63,7 +39,7 @@ def test_the_bundle_has_both_variants_and_says_what_was_measured(exported, quant
     assert any("integer kernels" in line and "QLinearConv" in line for line in quantized.told)
     report = json.loads((quantized.bundle.root / "quant" / "int8.report.json").read_text())
     assert report == json.loads(json.dumps(quantized.report))
-    assert report["calibration"]["pairs"] == 32
+    assert report["calibration"]["pairs"] == len(calibration)
     assert report["kept_float"] == []
     assert "geometry_encoder.boxes_pool_project" in report["unreached"]
 
@@ -245,16 +221,3 @@ def test_a_damaged_quantized_model_is_refused(float_bundle, tmp_path):
     with pytest.raises(ArtifactError, match="cannot read the quantized model"):
         add_quantized(float_bundle, tmp_path / "out", tmp_path / "int8.safetensors")
     assert not (tmp_path / "out").exists()
-
-
-def test_half_precision_passes_its_gate(exported, float_bundle, tmp_path):
-    manifest, (row,) = add_variants(float_bundle, tmp_path / "out", ["onnx"], ["fp16"], pairs=12)
-    agreement = row.agreement
-    check(agreement, "fp16")
-    assert agreement.score > 0  # other numbers than the float model's
-    assert manifest.variants["onnx-fp16"].precision == "fp16"
-    assert manifest.variants["onnx-fp16"].quant_spec is None
-    data = {
-        name: (tmp_path / "out" / name / "weights.data").stat().st_size for name in ("onnx-fp32", "onnx-fp16")
-    }
-    assert data["onnx-fp16"] < 0.6 * data["onnx-fp32"]

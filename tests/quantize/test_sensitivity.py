@@ -24,7 +24,7 @@ def damaged(spec):
 
 @pytest.fixture
 def trials(prepared, damaged, pairs, encode, preprocessing):
-    return Trials(prepared("int8w").model, damaged, Questions(pairs[:12], encode, preprocessing))
+    return Trials(prepared("int8w").model, damaged, Questions(pairs[:6], encode, preprocessing))
 
 
 @pytest.fixture(autouse=True)

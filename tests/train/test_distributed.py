@@ -38,12 +38,8 @@ def losses(out: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-def test_gradients_are_averaged_and_a_flag_reaches_all(tmp_path):
-    torchrun(tmp_path, "gradients")
-
-
-def test_a_loss_over_gathered_rows_is_that_of_one_process_with_all_of_them(tmp_path):
-    torchrun(tmp_path, "gather")
+def test_gradients_are_averaged_and_rows_gathered_give_the_loss_of_one_process(tmp_path):
+    torchrun(tmp_path, "exchange")
 
 
 @pytest.mark.slow

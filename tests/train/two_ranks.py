@@ -22,22 +22,24 @@ rank = int(os.environ["RANK"])
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
-if stop_at == "gradients":
-    with joined(torch.device("cpu")) as ranks:
-        used, unused = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(3))
-        used.grad = torch.full((2, 2), 1.0 + rank)
-        if rank == 0:
-            unused.grad = torch.ones(3)
-        ranks.average_gradients([used, unused])
-        assert torch.equal(used.grad, torch.full((2, 2), 1.5))
-        assert torch.equal(unused.grad, torch.full((3,), 0.5))
-        assert ranks.any(rank == 1, torch.device("cpu"))
-        assert not ranks.any(False, torch.device("cpu"))
-        value = torch.tensor(float(rank))
-        ranks.from_first([value])
-        assert value == 0
-elif stop_at == "gather":
-    # Six samples in one process, then three on each of two ranks.
+
+def gradients(ranks):
+    used, unused = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(3))
+    used.grad = torch.full((2, 2), 1.0 + rank)
+    if rank == 0:
+        unused.grad = torch.ones(3)
+    ranks.average_gradients([used, unused])
+    assert torch.equal(used.grad, torch.full((2, 2), 1.5))
+    assert torch.equal(unused.grad, torch.full((3,), 0.5))
+    assert ranks.any(rank == 1, torch.device("cpu"))
+    assert not ranks.any(False, torch.device("cpu"))
+    value = torch.tensor(float(rank))
+    ranks.from_first([value])
+    assert value == 0
+
+
+def gather(ranks):
+    """Six samples in one process, then three on each of two ranks."""
     torch.manual_seed(0)
     maps, target, texts = torch.randn(6, 2, 5, 5), torch.rand(6, 5, 5).round(), torch.randn(6, 3, 32, 8)
     concept = torch.tensor([3, 1, 3, 3, 2, 1])
@@ -51,16 +53,21 @@ elif stop_at == "gather":
     learned = [*projector.parameters(), scale]
     whole = loss(slice(0, 6), lambda rows: rows)
     wanted = torch.autograd.grad(whole, learned)
+    assert torch.equal(ranks.gather(concept[rank : rank + 2]), concept[[0, 1, 1, 2]])
+    mine = loss(slice(3 * rank, 3 * rank + 3), ranks.gather)
+    mine.backward()
+    ranks.average_gradients(learned)
+    parts = ranks.gather(mine.detach()[None])
+    assert parts[0] != parts[1]
+    torch.testing.assert_close(parts.mean(), whole.detach())
+    for parameter, gradient in zip(learned, wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+if stop_at == "exchange":
     with joined(torch.device("cpu")) as ranks:
-        assert torch.equal(ranks.gather(concept[rank : rank + 2]), concept[[0, 1, 1, 2]])
-        mine = loss(slice(3 * rank, 3 * rank + 3), ranks.gather)
-        mine.backward()
-        ranks.average_gradients(learned)
-        parts = ranks.gather(mine.detach()[None])
-        assert parts[0] != parts[1]
-        torch.testing.assert_close(parts.mean(), whole.detach())
-        for parameter, gradient in zip(learned, wanted, strict=True):
-            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+        gradients(ranks)
+        gather(ranks)
 else:
     told = []
 

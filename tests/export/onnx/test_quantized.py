@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +12,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sam3i_edge.agreement import model_pairs
-from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.onnx.census import Census, census
 from sam3i_edge.export.onnx.graph_file import OPSET, write_graph
 from sam3i_edge.export.onnx.onnx_variant import check_integers
 from sam3i_edge.export.onnx.quantized import pack_nibbles, read_integers, rewrite, unpack_nibbles
 from sam3i_edge.model.graph_specs import graph_specs
-from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer
-from sam3i_edge.quantize.ptq import Prepared
-from sam3i_edge.quantize.recipes import RECIPES
-from sam3i_edge.quantize.spec import QuantSpec
 
 GRAPHS = ("image_encoder", "text_encoder.concept", "text_encoder.simple", "text_encoder.complex", "detector")
 SHARED = "detector.decoder.ref_point_head.layers.0"  # runs in every decoder layer
@@ -33,28 +26,6 @@ SHARED = "detector.decoder.ref_point_head.layers.0"  # runs in every decoder lay
 @pytest.fixture(scope="session")
 def paths(quantized) -> dict[str, Path]:
     return dict(quantized.bundle.graphs("onnx-int8"))
-
-
-@pytest.fixture(scope="session")
-def four_bits(exported, tmp_path_factory) -> tuple[QuantSpec, dict[str, Path]]:
-    """Recipe int4, of two graphs."""
-    start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
-    tokenizer = Tokenizer.from_file(exported.run / "tokenizer.json", start_id=start, end_id=end)
-    config = exported.model.config
-    spec = Prepared(
-        copy.deepcopy(exported.model),
-        RECIPES["int4"],
-        model_pairs(32, config, seed=1),
-        lambda text: tokenizer.encode(text).ids,
-        Preprocessing(image_size=config.image_size),
-    ).quantize()
-    folder = tmp_path_factory.mktemp("int4")
-    offsets = {}
-    wanted = ("text_encoder.simple", "detector")
-    for graph in graph_specs(spec.build(config)):
-        if graph.name in wanted:
-            offsets = write_graph(graph, folder, offsets, quantized=spec)
-    return spec, {name: folder / f"{name}.onnx" for name in wanted}
 
 
 def initializers(path: Path) -> dict[str, np.ndarray]:

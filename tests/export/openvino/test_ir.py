@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import dataclasses
 import platform
 import shutil
@@ -20,7 +19,6 @@ from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export import targets
 from sam3i_edge.export.gate import Gate
-from sam3i_edge.export.onnx.graph_file import write_graph
 from sam3i_edge.export.openvino import ir as openvino_ir
 from sam3i_edge.export.openvino.integers import check_integers, integer_work, read_integers
 from sam3i_edge.export.openvino.ir import write_ir
@@ -29,8 +27,6 @@ from sam3i_edge.export.targets import write_variant
 from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.weights import read_config
 from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer
-from sam3i_edge.quantize.ptq import Prepared
-from sam3i_edge.quantize.recipes import RECIPES
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import open_runtime
 from sam3i_edge.runtimes.ov import shared_core
@@ -38,7 +34,6 @@ from sam3i_edge.runtimes.ov import shared_core
 START, END = (SPECIAL_TOKENS.index(token) for token in ("<start>", "<end>"))
 # Of random weights the queries lie so near each other that their order is a matter of one step.
 EXACT = {"image_encoder": ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token"), "detector": ("presence",)}
-FOUR_BITS = ("image_encoder", "text_encoder.simple")  # the detector takes longest to trace
 
 
 def convert(graphs: dict[str, Path], folder: Path, precision: str) -> dict[str, Path]:
@@ -72,21 +67,10 @@ def tokenizer(exported) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def int4(exported, tokenizer, tmp_path_factory) -> tuple[QuantSpec, dict[str, Path]]:
-    """Recipe int4, of two graphs."""
-    config = exported.model.config
-    spec = Prepared(
-        copy.deepcopy(exported.model),
-        RECIPES["int4"],
-        model_pairs(45, config, seed=1),
-        lambda text: tokenizer.encode(text).ids,
-        Preprocessing(image_size=config.image_size),
-    ).quantize()
-    folder, offsets = tmp_path_factory.mktemp("int4"), {}
-    for graph in graph_specs(spec.build(config)):
-        if graph.name in FOUR_BITS:
-            offsets = write_graph(graph, folder, offsets, quantized=spec)
-    return spec, convert({name: folder / f"{name}.onnx" for name in FOUR_BITS}, folder, "int4")
+def int4(four_bits, tmp_path_factory) -> tuple[QuantSpec, dict[str, Path]]:
+    spec, paths = four_bits
+    graphs = {name: paths[name] for name in ("image_encoder", "text_encoder.simple")}
+    return spec, convert(graphs, tmp_path_factory.mktemp("int4"), "int4")
 
 
 def inputs_of(runtime) -> dict[str, np.ndarray]:
