@@ -18,15 +18,15 @@ from sam3i_edge.export.gate import LARGE, PARITY_PAIRS
 from sam3i_edge.export.variants import Quantizer, VariantRow, add_variants
 from sam3i_edge.model.sam3i import adapter_of
 from sam3i_edge.model.weights import load_model, read_config
+from sam3i_edge.quantize.calibration import CALIBRATION_PAIRS
 from sam3i_edge.quantize.ptq import Prepared
 from sam3i_edge.quantize.recipes import Recipe
 from sam3i_edge.quantize.sensitivity import Questions, Trials
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.runtimes import Progress
+from sam3i_edge.runtimes import Progress, untold
 
 # Seeds of drawn pairs.
 _GATE, _CALIBRATION, _TRIALS = 0, 1, 2
-CALIBRATION_PAIRS = 320
 _LIMIT_PAIRS = 120  # of the trials that choose what stays float
 _LOSS_PAIRS = 24  # of the trials of single layers
 
@@ -37,6 +37,7 @@ def quantize_bundle(
     recipe: Recipe,
     *,
     calibration: Sequence[Pair] | None = None,
+    calibration_pairs: int = CALIBRATION_PAIRS,
     pairs: int = PARITY_PAIRS,
     keep_float: Sequence[str] = (),
     balanced: bool = True,
@@ -50,7 +51,8 @@ def quantize_bundle(
         bundle: with float weights.
         out: folder of the bundle to write.
         recipe: what to quantize, and how.
-        calibration: pairs to measure activations on; None draws 320.
+        calibration: pairs to measure activations on; None draws them.
+        calibration_pairs: how many are drawn; 36 are the fewest that have images enough.
         pairs: of the gate; at least 200 for a release.
         keep_float: patterns of layer names that stay float, beside the recipe's.
         balanced: balance channels, see `sam3i_edge.quantize.balance`.
@@ -71,8 +73,8 @@ def quantize_bundle(
         out,
         recipe.name,
         lambda: post_training(
-            bundle, recipe, calibration=calibration, pairs=pairs, keep_float=keep_float, balanced=balanced,
-            sensitivity=sensitivity, progress=progress,
+            bundle, recipe, calibration=calibration, calibration_pairs=calibration_pairs, pairs=pairs,
+            keep_float=keep_float, balanced=balanced, sensitivity=sensitivity, progress=progress,
         ),
         pairs,
         overwrite,
@@ -140,6 +142,7 @@ def post_training(
     recipe: Recipe,
     *,
     calibration: Sequence[Pair] | None = None,
+    calibration_pairs: int = CALIBRATION_PAIRS,
     pairs: int = PARITY_PAIRS,
     keep_float: Sequence[str] = (),
     balanced: bool = True,
@@ -153,24 +156,26 @@ def post_training(
     Args:
         bundle: with float weights.
         recipe: what to quantize, and how.
-        calibration: pairs to measure activations on; None draws 320.
+        calibration: pairs to measure activations on; None draws them.
+        calibration_pairs: how many are drawn; 36 are the fewest that have images enough.
         pairs: of the gate.
         keep_float: patterns of layer names that stay float, beside the recipe's.
         balanced: balance channels, see `sam3i_edge.quantize.balance`.
-        sensitivity: measure what each layer costs; None for models below 64 M parameters, as each layer costs
-            a pass over 24 pairs.
+        sensitivity: True measures what each layer costs, which is a pass over 24 pairs a layer, and keeps the
+            fewest float; None does so where the gate's pairs miss a limit, and not for models of 64 M
+            parameters or more; False never.
         progress: called with a sentence on each step, and the share of it that is done.
 
     Returns:
-        The quantized model, and the report: `loss` by layer, `kept_float`, `unreached`, `balanced`,
-        `calibration`.
+        The quantized model, and the report: `kept_float`, `unreached`, `balanced`, `calibration`, and `loss`
+        by layer where it was measured.
 
     Raises:
         ExportError: calibration has too few images or no instruction of a level.
         ArtifactError: the bundle has no float weights.
         ValueError: a pattern of `keep_float` fits no layer.
     """
-    tell = progress or (lambda *_: None)
+    tell = progress or untold
     weights = bundle.weights()
     if weights is None:
         raise ArtifactError(f"bundle {bundle.root} has no float weights to quantize")
@@ -192,13 +197,13 @@ def post_training(
             )
     seen = calibration
     if seen is None:
-        seen = model_pairs(CALIBRATION_PAIRS, config, variant.boxes, _CALIBRATION)
-    tell(f"calibrating on {len(seen)} pairs", 0.0)
-    prepared = Prepared(model, recipe, seen, encode, preprocessing, boxes=variant.boxes, balanced=balanced)
+        seen = model_pairs(calibration_pairs, config, variant.boxes, _CALIBRATION)
+    prepared = Prepared(
+        model, recipe, seen, encode, preprocessing, boxes=variant.boxes, balanced=balanced, progress=tell
+    )
     _refuse_levels_that_stay_float(prepared.unreached, keep_float)
     asked = {name for name in prepared.modules for pattern in keep_float if fnmatchcase(name, pattern)}
-    tell(f"quantizing {len(prepared.modules) - len(asked)} layers as {recipe.name}", 0.0)
-    spec = prepared.quantize(asked)
+    spec = prepared.quantize(asked, tell)
     report: dict[str, Any] = {**prepared.notes, "recipe": recipe.name, "kept_float": sorted(asked)}
     if sensitivity or (sensitivity is None and not large):
 
@@ -206,16 +211,16 @@ def post_training(
             asked_for = model_pairs(count, config, variant.boxes, seed)
             return Questions(asked_for, encode, preprocessing, threshold, variant.boxes)
 
-        tell(f"measuring {len(spec.layers)} layers on {_LOSS_PAIRS} pairs", 0.0)
-        losses = Trials(model, spec, questions(_LOSS_PAIRS, _TRIALS)).losses()
-        report["loss"] = losses
         # The gate's own pairs only say whether every layer may be integers; which ones may not, others say.
-        if not Trials(model, spec, questions(pairs, _GATE)).passes((), recipe.name):
-            trials = Trials(model, spec, questions(_LIMIT_PAIRS, _TRIALS))
-            kept = trials.fewest_float(list(losses), recipe.name)
+        whole = Trials(model, spec, questions(pairs, _GATE), tell).passes((), recipe.name, tell)
+        if sensitivity or not whole:
+            report["loss"] = Trials(model, spec, questions(_LOSS_PAIRS, _TRIALS), tell).losses(tell)
+        if not whole:
+            trials = Trials(model, spec, questions(_LIMIT_PAIRS, _TRIALS), tell)
+            kept = trials.fewest_float(list(report["loss"]), recipe.name, tell)
             tell(f"{len(kept)} layers stay float so that the limits hold: {', '.join(kept)}", 1.0)
             report["kept_float"] = sorted(asked | set(kept))
-            spec = prepared.quantize(asked | set(kept))
+            spec = prepared.quantize(asked | set(kept), tell)
     return spec, report
 
 

@@ -23,6 +23,15 @@ MOST_THREADS = 1024
 Progress = Callable[[str, float], None]
 
 
+def part(progress: Progress, number: int, count: int, words: str = "") -> Progress:
+    """For part `number` of `count` equal ones: its share becomes one of the whole, its words may be set."""
+    return lambda own, share: progress(words or own, (number + share) / count)
+
+
+def untold(words: str, share: float) -> None:
+    """Progress that nobody asked for."""
+
+
 class Runtime(Protocol):
     """Runs one graph on one device. Not thread-safe: `Segmenter` holds one lock a runtime."""
 

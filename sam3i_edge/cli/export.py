@@ -10,6 +10,7 @@ import typer
 
 from sam3i_edge.cli.needs import needs
 from sam3i_edge.cli.output import Json, note, print_json, print_table, steps
+from sam3i_edge.cli.quantize import CalibrationPairs
 
 if TYPE_CHECKING:
     from sam3i_edge.export.variants import VariantRow
@@ -40,6 +41,7 @@ def export(
     pairs: Annotated[
         int, typer.Option(min=1, help="Drawn (image, instruction) pairs to compare with the model.")
     ] = 240,
+    calibration_pairs: CalibrationPairs = None,
     swift: Annotated[
         Path | None,
         typer.Option(help="With coreml: also write a Swift package for the first precision here."),
@@ -75,10 +77,12 @@ def export(
         out = folder
     targets, recipes, precisions = (_names(given) for given in (to, recipe, precision))
     precisions = list(dict.fromkeys([*precisions, *recipes])) or ["fp16"]
+    if calibration_pairs is not None and not recipes:
+        raise ValueError("--calibration-pairs goes with --recipe: nothing else is calibrated")
     if swift is not None and "coreml" not in targets:
         raise ValueError("--swift goes with a Core ML variant: add coreml to --to")
     check_target(out, overwrite)
-    whole = _add(source, out, targets, precisions, recipes, pairs, overwrite, as_json)
+    whole = _add(source, out, targets, precisions, recipes, pairs, calibration_pairs, overwrite, as_json)
     if swift is not None:
         _write_swift(out, swift, precisions)
     if not whole:
@@ -146,6 +150,7 @@ def _add(
     precisions: list[str],
     recipes: list[str],
     pairs: int,
+    calibration_pairs: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> bool:
@@ -153,6 +158,7 @@ def _add(
     from sam3i_edge.bundle.folder import Bundle, find_bundle
     from sam3i_edge.export.quantized_bundle import post_training
     from sam3i_edge.export.variants import add_variants
+    from sam3i_edge.quantize.calibration import CALIBRATION_PAIRS
     from sam3i_edge.quantize.recipes import RECIPES
 
     for name in recipes:
@@ -166,7 +172,14 @@ def _add(
             targets,
             precisions,
             quantizers={
-                name: partial(post_training, bundle, RECIPES[name], pairs=pairs, progress=tell)
+                name: partial(
+                    post_training,
+                    bundle,
+                    RECIPES[name],
+                    pairs=pairs,
+                    calibration_pairs=calibration_pairs or CALIBRATION_PAIRS,
+                    progress=tell,
+                )
                 for name in recipes
                 if f"quant/{name}.safetensors" not in bundle.manifest.files
             },

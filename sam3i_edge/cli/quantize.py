@@ -12,6 +12,11 @@ from sam3i_edge.cli.output import Json, print_json, print_table, steps
 
 _SHOWN = 12  # layers of the table
 
+CalibrationPairs = Annotated[
+    int | None,
+    typer.Option(min=8, help="Pairs to measure activations on; fewer take less time. [default: 320]"),
+]
+
 
 def quantize(
     model: Annotated[str, typer.Argument(help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")],
@@ -39,16 +44,19 @@ def quantize(
     sensitivity: Annotated[
         bool | None,
         typer.Option(
-            help="Measure what each layer costs, and keep the fewest float that pass. [default: small models]"
+            help="Measure what each layer costs, and keep the fewest float that pass. [default: small models "
+            "that would not pass]"
         ),
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Drawn pairs to compare with the float model.")] = 240,
+    calibration_pairs: CalibrationPairs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Quantizes a bundle after training, and checks the result against the float model."""
     with needs("quantize", "export"):
         from sam3i_edge.export.quantized_bundle import add_quantized, quantize_bundle
+        from sam3i_edge.quantize.calibration import CALIBRATION_PAIRS
         from sam3i_edge.quantize.recipes import RECIPES
         from sam3i_edge.quantize.recorded_pairs import recorded_pairs
     from sam3i_edge.bundle.folder import Bundle, find_bundle
@@ -56,8 +64,12 @@ def quantize(
 
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
-    if trained is not None and (data or keep_float or sensitivity):
-        raise ValueError("--from takes a quantized model as it is: leave --data, --keep-float, --sensitivity")
+    if trained is not None and (data or keep_float or sensitivity or calibration_pairs):
+        raise ValueError(
+            "--from takes a quantized model as it is: leave --data, --keep-float, --sensitivity and "
+            "--calibration-pairs"
+        )
+    most = calibration_pairs or CALIBRATION_PAIRS
     check_target(out, overwrite)
     bundle = Bundle.open(find_bundle(model))
     with steps() as tell:
@@ -70,7 +82,8 @@ def quantize(
                 bundle,
                 out,
                 RECIPES[recipe],
-                calibration=recorded_pairs(data) if data else None,
+                calibration=recorded_pairs(data, most) if data else None,
+                calibration_pairs=most,
                 pairs=pairs,
                 keep_float=keep_float or (),
                 balanced=balance,

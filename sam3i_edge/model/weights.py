@@ -10,7 +10,7 @@ import ctypes
 import json
 import mmap
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -212,9 +212,7 @@ def write_config(folder: Path, config: ModelConfig) -> None:
     write_whole(folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
-def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], progress: Callable[[int], None] | None = None
-) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes float32 and int8 tensors as safetensors, holding one of them at a time.
 
     The library's own writer takes all tensors at once, which for half precision or a mapped file means the
@@ -224,7 +222,6 @@ def write_safetensors(
         path: file to write.
         tensors: name -> tensor of int8, which stays that, or of any float type; float32 keeps its bits.
             int8 ones come last in the file, so that all others are aligned.
-        progress: called with the bytes written so far.
 
     Raises:
         OSError: the file cannot be written.
@@ -238,18 +235,13 @@ def write_safetensors(
         header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    done = 0
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for _, value in ordered:
             stored = value if value.dtype == torch.int8 else value.to(torch.float32)
-            array = stored.detach().contiguous().numpy()
-            file.write(array.reshape(-1).view(np.uint8).data)
+            file.write(stored.detach().contiguous().numpy().reshape(-1).view(np.uint8).data)
             _release(value)
-            done += array.nbytes
-            if progress:
-                progress(done)
 
 
 def _release(tensor: Tensor) -> None:

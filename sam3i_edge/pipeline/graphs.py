@@ -15,7 +15,7 @@ from sam3i_edge.devices.profiles import Choice
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.pipeline.ask import Arrays, Run
 from sam3i_edge.pipeline.timing import Clock, step_of
-from sam3i_edge.runtimes import Progress, Runtime, open_runtime, prepare
+from sam3i_edge.runtimes import Progress, Runtime, open_runtime, part, prepare
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Graphs:
         """
         for number, (name, path) in enumerate(self._paths.items()):
             # Without anybody to tell, the build itself warns in the log.
-            report = None if progress is None else _part(progress, number, len(self._paths))
+            report = None if progress is None else part(progress, number, len(self._paths))
             if report is not None:
                 report(f"opening {name}", 0.0)
             with self.lock(name):
@@ -132,8 +132,3 @@ class Graphs:
                 runtime = self._opened.pop(name, None)
                 if runtime is not None:
                     runtime.close()
-
-
-def _part(progress: Progress, number: int, count: int) -> Progress:
-    """Reports one of several things as its part of the whole."""
-    return lambda words, share: progress(words, (number + share) / count)

@@ -17,10 +17,12 @@ from sam3i_edge.model.graph_specs import graph_specs
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
+from sam3i_edge.runtimes import Progress, untold
 
 # Values kept of each tensor, at least so many rows, spread over about so many calls.
 _VALUES, _LEAST_ROWS, _CALLS = 1 << 19, 256, 256
 LEAST_IMAGES = 8
+CALIBRATION_PAIRS = 320  # unless told otherwise
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def calibrate(
     spec: Preprocessing,
     *,
     boxes: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = untold,
 ) -> Calibration:
     """Runs the pairs through the float model and watches the modules.
 
@@ -114,7 +116,7 @@ def calibrate(
         encode: text to token ids int64 [32].
         spec: how images become pixel values.
         boxes: box slots of the prompt.
-        progress: called with the number of pairs done.
+        progress: called after each pair.
 
     Returns:
         Statistics of the modules that ran; a module that no pair reaches is missing.
@@ -126,7 +128,7 @@ def calibrate(
     if images < LEAST_IMAGES:
         raise ExportError(
             f"calibration got {images} images in {len(pairs)} pairs, want at least {LEAST_IMAGES}: "
-            "activation ranges of so few do not hold for others; name a folder with more"
+            "activation ranges of so few do not hold for others; give more pairs or pictures"
         )
     found = Calibration({}, {}, images, len(pairs))
     handles = []
@@ -135,9 +137,10 @@ def calibrate(
         if not isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(_watch_output(found.outputs, name)))
     try:
+        words = f"calibrating on {len(pairs)} pairs"
+        progress(words, 0.0)
         for number, _ in enumerate(run_pairs(model, pairs, encode, spec, boxes), 1):
-            if progress:
-                progress(number)
+            progress(words, number / len(pairs))
     finally:
         for handle in handles:
             handle.remove()

@@ -21,6 +21,7 @@ from sam3i_edge.quantize.modules import conv_options
 from sam3i_edge.quantize.ranges import activation_scale, raise_for_bias, round_to, weight_scale
 from sam3i_edge.quantize.recipes import Kind, Recipe
 from sam3i_edge.quantize.spec import Layer, QuantSpec
+from sam3i_edge.runtimes import Progress, untold
 
 
 class Prepared:
@@ -36,6 +37,7 @@ class Prepared:
         balanced: balance channels.
         base: an earlier quantized model with other adapters. Its base layers, integers and ranges are taken
             as they are, so level concept stays the same bit for bit.
+        progress: called after each pair.
 
     Attributes:
         model: the float model; the same function as the one given.
@@ -55,6 +57,7 @@ class Prepared:
         boxes: int = 0,
         balanced: bool = True,
         base: QuantSpec | None = None,
+        progress: Progress = untold,
     ) -> None:
         fold_batch_norms(model)
         self.model, self.recipe, self.base = model.requires_grad_(False).eval(), recipe, base
@@ -63,7 +66,9 @@ class Prepared:
             if base.recipe != recipe.name:
                 raise ValueError(f"the base is quantized as {base.recipe!r}, want {recipe.name!r}")
             wanted = {name: module for name, module in wanted.items() if adapter_of(f"{name}.weight")}
-        self.seen: Calibration = calibrate(model, wanted, pairs, encode, preprocessing, boxes=boxes)
+        self.seen: Calibration = calibrate(
+            model, wanted, pairs, encode, preprocessing, boxes=boxes, progress=progress
+        )
         for producer, consumer in relu_chains(model):
             # What ReLU removes needs no steps; with the reader's own scale nothing is rounded twice.
             if consumer in self.seen.inputs and producer in self.seen.outputs:
@@ -79,15 +84,18 @@ class Prepared:
             "unreached": self.unreached,
         }
 
-    def quantize(self, keep_float: Collection[str] = ()) -> QuantSpec:
+    def quantize(self, keep_float: Collection[str] = (), progress: Progress = untold) -> QuantSpec:
         """The quantized model.
 
         Args:
             keep_float: names of modules that stay float beside those of the recipe.
+            progress: called after each layer.
         """
+        words = f"quantizing {len(self.modules.keys() - set(keep_float))} layers as {self.recipe.name}"
+        progress(words, 0.0)
         layers: dict[str, Layer] = {}
         tensors: dict[str, torch.Tensor] = dict(self.model.state_dict())
-        for name, module in self.modules.items():
+        for number, (name, module) in enumerate(self.modules.items(), 1):
             if name in keep_float:
                 continue
             kind = self.recipe.kind(name, module)
@@ -96,6 +104,7 @@ class Prepared:
                 kind, module, self.recipe, self.seen.inputs[name], self.seen.outputs.get(name)
             )
             tensors |= {f"{name}.{part}": value for part, value in own.items()}
+            progress(words, number / len(self.modules))
         if self.base is not None:
             layers = {
                 **{n: v for n, v in self.base.layers.items() if not adapter_of(f"{n}.weight")},

@@ -10,9 +10,10 @@ from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
 from sam3i_edge.errors import DataError
 from sam3i_edge.levels import Level
 from sam3i_edge.pipeline.preprocess import load_image
+from sam3i_edge.quantize.calibration import CALIBRATION_PAIRS
 
 
-def recorded_pairs(folder: Path, most: int = 320, an_image: int = 6) -> list[Pair]:
+def recorded_pairs(folder: Path, most: int = CALIBRATION_PAIRS, an_image: int = 6) -> list[Pair]:
     """(Image, instruction) pairs, picture by picture, the levels in turn.
 
     Args:

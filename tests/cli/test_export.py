@@ -92,19 +92,20 @@ def test_one_command_quantizes_what_is_missing_and_writes_all_targets(
     """Of two recipes one is made; both become variants of two targets, of which one has no such framework."""
     for precision in ("int8w", "int4"):
         monkeypatch.setitem(LIMITS, precision, ANY)
-    monkeypatch.setattr(quantized_bundle, "CALIBRATION_PAIRS", 40)
     monkeypatch.setitem(TARGETS, "openvino", replace(TARGETS["openvino"], module="no_such_framework"))
     made = []
     monkeypatch.setattr(
         quantized_bundle, "post_training", lambda *a, **k: made.append(a[1].name) or post_training(*a, **k)
     )
     first, second = tmp_path / "first", tmp_path / "second"
-    to = ["--to", "eager,openvino", "--pairs", "6"]
+    to = ["--to", "eager,openvino", "--pairs", "6", "--calibration-pairs", "40"]
     assert main(["export", str(float_bundle.root), "-o", str(first), "--recipe", "int8w", *to]) == 1
     assert main(["export", str(first), "-o", str(second), "--recipe", "int8w,int4", *to]) == 1
     assert made == ["int8w", "int4"]
     opened = Bundle.open(second).verify()
     assert list(opened.manifest.variants) == ["onnx-fp32", "eager-int8w", "eager-int4"]
+    report = json.loads((second / "quant" / "int4.report.json").read_text())
+    assert report["calibration"]["pairs"] == 40
     # What did not change is the same file, and what the first bundle holds was not written into.
     for name in ("weights/base.safetensors", "quant/int8w.safetensors", "onnx-fp32/detector.onnx"):
         assert (first / name).samefile(second / name)

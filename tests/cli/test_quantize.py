@@ -28,13 +28,15 @@ def arguments(exported, scenes, rough, tmp_path) -> list[str]:
 
 def test_a_bundle_is_quantized_and_json_says_how(arguments, exported, tmp_path, capsys):
     out = tmp_path / "out"
+    arguments += ["--calibration-pairs", "24"]
     assert main([*arguments, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert (found["bundle"], found["variant"]) == (str(out), "onnx-int8")
     assert found["agreement"]["pairs"] == 12
     assert found["report"]["kept_float"] == []
-    assert "calibrating on" in shown.err
+    assert found["report"]["calibration"]["pairs"] == 24
+    assert "calibrating on 24 pairs" in shown.err
     manifest = Bundle.open(out).manifest
     assert list(manifest.variants) == [*exported.manifest.variants, "onnx-int8"]
     spec = QuantSpec.load(out / "quant" / "int8.safetensors")
@@ -86,6 +88,11 @@ def test_few_pictures_leave_with_1(float_bundle, tmp_path, capsys):
         (["--recipe", "int3"], "unknown recipe 'int3'; choose from int8, int8w, int4"),
         (["--keep-float", "nothing.*"], "'nothing.*' fits no layer"),
         (["--pairs", "0"], "pairs"),
+        (["--calibration-pairs", "7"], "calibration-pairs"),
+        (
+            ["--from", "x.safetensors", "--calibration-pairs", "9"],
+            "--sensitivity and --calibration-pairs",
+        ),
         (["--from", "x.safetensors", "--data", "data"], "--from takes a quantized model as it is"),
     ],
 )

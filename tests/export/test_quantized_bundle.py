@@ -13,6 +13,7 @@ from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.errors import ArtifactError, ExportError, ParityError
 from sam3i_edge.export import quantized_bundle, targets
 from sam3i_edge.export.quantized_bundle import add_quantized, post_training, quantize_bundle
+from sam3i_edge.quantize.calibration import CALIBRATION_PAIRS
 from sam3i_edge.quantize.recipes import RECIPES
 
 INT8 = RECIPES["int8"]
@@ -153,9 +154,13 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(float_bundle
     spec, report = post_training(float_bundle, INT8, calibration=calibration, sensitivity=True, pairs=6)
     assert report["loss"].keys() == spec.layers.keys()
     assert report["kept_float"] == []
+    # Unasked nothing is measured when all integers do.
+    _, unasked = post_training(float_bundle, INT8, calibration=calibration, pairs=6)
+    assert "loss" not in unasked
+    assert unasked["kept_float"] == []
     assert list(report["loss"].values()) == sorted(report["loss"].values(), reverse=True)
 
-    def fewest(trials, order, precision):
+    def fewest(trials, order, precision, progress):
         assert set(order) == spec.layers.keys() - {LAYER}
         assert precision == "int8"
         return order[:2]
@@ -177,7 +182,43 @@ def test_sensitivity_reports_every_layer_and_keeps_the_fewest_float(float_bundle
     assert any(line.startswith("2 layers stay float so that the limits hold: ") for line in told)
 
 
-def test_without_calibration_pairs_320_are_drawn(float_bundle, monkeypatch):
+def test_every_step_moves_pair_by_pair_or_layer_by_layer(float_bundle, calibration, monkeypatch):
+    monkeypatch.setattr(quantized_bundle, "_LOSS_PAIRS", 2)
+    monkeypatch.setattr(quantized_bundle, "_LIMIT_PAIRS", 4)
+    monkeypatch.setitem(LIMITS, "int8", replace(ANY, min_iou=1.1))  # what nothing keeps
+    monkeypatch.setattr(quantized_bundle.Trials, "losses", _losses_of_three(quantized_bundle.Trials.losses))
+    told: dict[str, list[float]] = {}
+    post_training(
+        float_bundle, INT8, calibration=calibration, pairs=5,
+        progress=lambda words, share: told.setdefault(words, []).append(share),
+    )  # fmt: skip
+    least = {
+        f"calibrating on {len(calibration)} pairs": len(calibration),
+        "asking the float model 5 pairs": 3 * 5,
+        "measuring 3 layers on 2 pairs": 3 * 2,
+        "asking the float model 4 pairs": 3 * 4,
+        "halving 3 layers on 4 pairs": 3 * 4,
+        "trying to do without each of 3 float layers": 3 * 4,
+    }
+    for words, count in least.items():
+        shares = told.pop(words)
+        assert shares == sorted(shares), words
+        assert len(set(shares)) >= count, words
+        assert 0 <= shares[0] < 0.1, words
+        assert shares[-1] == 1.0, words
+    quantizing = [shares for words, shares in told.items() if words.startswith("quantizing ")]
+    assert all(len(shares) > 3 and shares[-1] == 1.0 for shares in quantizing)
+
+
+def _losses_of_three(losses):
+    def few(trials, progress):
+        trials.integers = dict(list(trials.integers.items())[:3])
+        return losses(trials, progress)
+
+    return few
+
+
+def test_as_many_calibration_pairs_are_drawn_as_asked(float_bundle, monkeypatch):
     asked = []
     prepared = quantized_bundle.Prepared
 
@@ -187,7 +228,8 @@ def test_without_calibration_pairs_320_are_drawn(float_bundle, monkeypatch):
 
     monkeypatch.setattr(quantized_bundle, "Prepared", few)
     post_training(float_bundle, INT8, sensitivity=False)
-    assert len(asked[0]) == 320
+    post_training(float_bundle, INT8, calibration_pairs=50, sensitivity=False)
+    assert [len(pairs) for pairs in asked] == [CALIBRATION_PAIRS, 50]
     gate = model_pairs(240, float_bundle_config(float_bundle))
     seen = {pair.image.tobytes() for pair in asked[0]}
     assert not seen & {pair.image.tobytes() for pair in gate}  # none that the gate asks

@@ -38,9 +38,10 @@ def test_statistics_are_those_of_the_rows():
 def test_modules_are_watched_and_left_as_they_were(model, pairs, encode, preprocessing):
     modules = RECIPES["int8"].modules(model)
     done = []
-    found = calibrate(model, modules, pairs, encode, preprocessing, progress=done.append)
+    found = calibrate(model, modules, pairs, encode, preprocessing, progress=lambda *told: done.append(told))
     assert hooks(model) == 0
-    assert done == list(range(1, len(pairs) + 1))
+    words = f"calibrating on {len(pairs)} pairs"
+    assert done == [(words, number / len(pairs)) for number in range(len(pairs) + 1)]
     images = len({id(pair.image) for pair in pairs})
     assert (found.images, found.pairs) == (images, len(pairs))
     assert images < len(pairs)

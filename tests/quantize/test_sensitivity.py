@@ -37,8 +37,12 @@ def _lenient(monkeypatch):
 
 def test_the_damaged_layer_costs_most_and_alone_stays_float(trials):
     calls = []
-    losses = trials.losses(lambda done, of: calls.append((done, of)))
-    assert calls == [(n, len(losses)) for n in range(1, len(losses) + 1)]
+    losses = trials.losses(lambda words, share: calls.append((words, share)))
+    assert {words for words, _ in calls} == {f"measuring {len(losses)} layers on 12 pairs"}
+    shares = [share for _, share in calls]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 12 * len(losses)  # pair by pair, from 0 to 1
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert losses.keys() == trials.integers.keys()
     first, second = list(losses)[:2]
     assert first == DAMAGED
@@ -78,7 +82,7 @@ def test_layers_before_the_detector_are_felt(trials, monkeypatch):
         monkeypatch.setattr(
             Questions,
             name,
-            lambda self, model, real=real, name=name: counted.append(name) or real(self, model),
+            lambda self, *given, real=real, name=name: counted.append(name) or real(self, *given),
         )
     trials.run([DAMAGED])
     assert counted == []
