@@ -6,15 +6,17 @@ notebook has none of and a script without a guard would run twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from sam3i_edge.devices.machine import peak_memory
 from sam3i_edge.errors import ExportError
+from sam3i_edge.runtimes import Progress
 
 T = TypeVar("T")
 
@@ -24,13 +26,16 @@ def done(what: str, peak: int, isolate: bool) -> str:
     return f"{what}: peak memory {peak / 2**20:,.0f} MiB" if isolate else what
 
 
-def call(function: Callable[..., T], *arguments: object, isolate: bool = True) -> tuple[T, int]:
+def call(
+    function: Callable[..., T], *arguments: object, isolate: bool = True, progress: Progress | None = None
+) -> tuple[T, int]:
     """Calls a function of a module, in a new process or here.
 
     Args:
         function: importable by its name; arguments and result must pickle.
         arguments: what it is called with.
         isolate: False calls it in this process.
+        progress: the function is called with such a callback under this name, and what it tells comes here.
 
     Returns:
         What it returned, and the peak memory of the process, bytes.
@@ -40,18 +45,30 @@ def call(function: Callable[..., T], *arguments: object, isolate: bool = True) -
         Exception: what the function raised.
     """
     if not isolate:
-        return function(*arguments), peak_memory()
-    done = subprocess.run(
+        options = {} if progress is None else {"progress": progress}
+        return function(*arguments, **options), peak_memory()
+    message: tuple[Any, ...] = ()
+    with subprocess.Popen(
         [sys.executable, "-m", "sam3i_edge.export.isolated"],
-        input=pickle.dumps((function, arguments)),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-    if done.returncode:
-        why = "was killed, most likely for want of memory" if done.returncode == -9 else "failed"
-        raise ExportError(f"the process of {function.__name__} {why} (exit code {done.returncode})")
-    result, error, peak = pickle.loads(done.stdout)
+    ) as child:
+        to, back = cast("IO[bytes]", child.stdin), cast("IO[bytes]", child.stdout)
+        try:
+            with contextlib.suppress(BrokenPipeError), to:  # of a process that died at once
+                pickle.dump((function, arguments, progress is not None), to)
+            with contextlib.suppress(EOFError, pickle.UnpicklingError):  # of one that died later
+                while len(message := pickle.load(back)) == 2:
+                    if progress is not None:
+                        progress(*message)
+            child.wait()
+        finally:
+            child.kill()  # where this process was interrupted; otherwise it has ended
+    if child.returncode or len(message) != 3:
+        why = "was killed, most likely for want of memory" if child.returncode == -9 else "failed"
+        raise ExportError(f"the process of {function.__name__} {why} (exit code {child.returncode})")
+    result, error, peak = message
     if error is not None:
         raise error
     return result, peak
@@ -61,10 +78,15 @@ def _main() -> None:
     # What the function prints must not mix with the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    function, arguments = pickle.load(sys.stdin.buffer)
+    function, arguments, tells = pickle.load(sys.stdin.buffer)
+
+    def tell(words: str, share: float) -> None:
+        pickle.dump((words, share), answer)
+        answer.flush()
+
     result, error = None, None
     try:
-        result = function(*arguments)
+        result = function(*arguments, **({"progress": tell} if tells else {}))
     except Exception as raised:
         error = raised
     with answer:

@@ -28,7 +28,7 @@ from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.prompt import BoxPrompt
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.quantize.spec import open_model
-from sam3i_edge.runtimes import Progress, open_runtime
+from sam3i_edge.runtimes import Progress, open_runtime, part, untold
 
 Run = Callable[[Arrays], Arrays]
 
@@ -95,7 +95,7 @@ def answers(
     *,
     scratch: Path | None = None,
     isolate: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> list[Instances]:
     """Segments every pair, graph after graph; an image shared by consecutive pairs is encoded once.
 
@@ -108,7 +108,7 @@ def answers(
         boxes: box slots of the graphs, at least as many as any pair has boxes.
         scratch: folder for the temporary files; None for the system's.
         isolate: run each graph in a process of its own.
-        progress: called when a graph has answered.
+        progress: called when a graph has answered a pair, also in a process of its own.
 
     Returns:
         What each pair gave, in order.
@@ -121,33 +121,29 @@ def answers(
         shown.append(len(images) - 1)
     ids = [tokenizer.encode(pair.text).ids for pair in pairs]
 
-    graphs_of_all = [
-        "image_encoder",
-        *(f"text_encoder.{level}" for level in LEVELS),
-        "box_encoder",
-        "detector",
+    stages: list[tuple[str, Callable[..., Any], tuple[object, ...]]] = [
+        ("image_encoder", _encode_images, (images, spec))
     ]
+    for level in LEVELS:
+        asked = {n: ids[n] for n, pair in enumerate(pairs) if pair.level == level}
+        if asked:
+            stages.append((f"text_encoder.{level}", _encode_texts, (asked, level)))
+    prompts = {
+        n: (shown[n], pair.boxes, _size(pair)) for n, pair in enumerate(pairs) if pair.boxes is not None
+    }
+    if prompts:
+        stages.append(("box_encoder", _encode_boxes, (prompts, boxes)))
+    asked_all = [(shown[n], pair.level, _size(pair)) for n, pair in enumerate(pairs)]
+    stages.append(("detector", _detect, (asked_all, threshold, boxes)))
+
+    found: list[Instances] = []
     with TemporaryDirectory(dir=scratch) as temporary:
-        folder = Path(temporary)
-
-        def stage(graph: str, function: Callable[..., Any], *arguments: object) -> Any:
-            result, peak = call(function, graphs, graph, folder, *arguments, isolate=isolate)
-            if progress:
-                progress(done(graph, peak, isolate), (graphs_of_all.index(graph) + 1) / len(graphs_of_all))
-            return result
-
-        stage("image_encoder", _encode_images, images, spec)
-        for level in LEVELS:
-            asked = {n: ids[n] for n, pair in enumerate(pairs) if pair.level == level}
-            if asked:
-                stage(f"text_encoder.{level}", _encode_texts, asked, level)
-        prompts = {
-            n: (shown[n], pair.boxes, _size(pair)) for n, pair in enumerate(pairs) if pair.boxes is not None
-        }
-        if prompts:
-            stage("box_encoder", _encode_boxes, prompts, boxes)
-        asked_all = [(shown[n], pair.level, _size(pair)) for n, pair in enumerate(pairs)]
-        found: list[Instances] = stage("detector", _detect, asked_all, threshold, boxes)
+        for number, (graph, function, arguments) in enumerate(stages):
+            tell = part(progress, number, len(stages))
+            found, peak = call(
+                function, graphs, graph, Path(temporary), *arguments, isolate=isolate, progress=tell
+            )
+            tell(done(graph, peak, isolate), 1.0)
     return found
 
 
@@ -171,21 +167,33 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _encode_images(
-    graphs: GraphSource, graph: str, folder: Path, images: Sequence[NDArray[np.uint8]], spec: Preprocessing
+    graphs: GraphSource,
+    graph: str,
+    folder: Path,
+    images: Sequence[NDArray[np.uint8]],
+    spec: Preprocessing,
+    progress: Progress,
 ) -> None:
     with _opened(graphs, graph) as run:
         for n, image in enumerate(images):
             values = to_pixel_values(image, spec.image_size, spec.mean, spec.std)
             _save(folder / f"image-{n}.npz", ask.encode_image(run, values))
+            progress(graph, (n + 1) / len(images))
 
 
 def _encode_texts(
-    graphs: GraphSource, graph: str, folder: Path, ids: Mapping[int, NDArray[np.int64]], level: Level
+    graphs: GraphSource,
+    graph: str,
+    folder: Path,
+    ids: Mapping[int, NDArray[np.int64]],
+    level: Level,
+    progress: Progress,
 ) -> None:
     with _opened(graphs, graph) as run:
-        for n, row in ids.items():
+        for number, (n, row) in enumerate(ids.items(), 1):
             text = ask.encode_text(run, row, level)
             _save(folder / f"text-{n}.npz", {"features": text.features, "mask": text.mask})
+            progress(graph, number / len(ids))
 
 
 def _encode_boxes(
@@ -194,11 +202,13 @@ def _encode_boxes(
     folder: Path,
     prompts: Mapping[int, tuple[int, BoxPrompt, tuple[int, int]]],
     slots: int,
+    progress: Progress,
 ) -> None:
     with _opened(graphs, graph) as run:
-        for n, (image, boxes, size) in prompts.items():
+        for number, (n, (image, boxes, size)) in enumerate(prompts.items(), 1):
             with np.load(folder / f"image-{image}.npz") as features:  # reads what is asked for alone
                 _save(folder / f"boxes-{n}.npz", ask.encode_boxes(run, features, boxes, size, slots))
+            progress(graph, number / len(prompts))
 
 
 def _detect(
@@ -208,6 +218,7 @@ def _detect(
     asked: Sequence[tuple[int, Level, tuple[int, int]]],
     threshold: float,
     slots: int,
+    progress: Progress,
 ) -> list[Instances]:
     found = []
     with _opened(graphs, graph) as run:
@@ -221,4 +232,5 @@ def _detect(
                 slots=slots,
             )
             found.append(Instances.of(outputs, size, threshold))
+            progress(graph, len(found) / len(asked))
     return found

@@ -12,11 +12,12 @@ import typer
 
 from sam3i_edge.cli.needs import needs
 from sam3i_edge.cli.output import Json, note, print_json
+from sam3i_edge.cli.output import steps as steps_shown
 
 if TYPE_CHECKING:
     from sam3i_edge.pipeline.tokenizer import Tokenizer
     from sam3i_edge.train.run_config import TrainConfig
-    from sam3i_edge.train.trainer import Progress
+    from sam3i_edge.train.trainer import TrainingReport
 
 _CORPUS_SEED = 7
 _CORPUS_PHRASES = 40_000
@@ -91,22 +92,26 @@ def train(
         chosen = replace(chosen, shard=True)
     if not chosen.data:
         note("no --data: training on drawn scenes, of simple shapes")
-    last: list[Progress] = []
+    last: list[TrainingReport] = []
 
-    def tell(progress: Progress) -> None:
-        last[:] = [progress]
-        values = " ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
-        note(f"{progress.stage} {progress.step:,}/{progress.steps:,} {progress.kind} {values}".rstrip())
+    with steps_shown() as bar:
 
-    run_training(
-        chosen,
-        out,
-        lambda text: encoder.encode(text).ids,
-        resume=resume,
-        device=device,
-        progress=tell,
-        max_minutes=max_minutes,
-    )
+        def tell(report: TrainingReport) -> None:
+            last[:] = [report]
+            values = " ".join(f"{name} {value:.4g}" for name, value in report.values.items())
+            bar(f"training stage {report.stage}", report.step / report.steps)
+            note(f"{report.stage} {report.step:,}/{report.steps:,} {report.kind} {values}".rstrip())
+
+        run_training(
+            chosen,
+            out,
+            lambda text: encoder.encode(text).ids,
+            resume=resume,
+            device=device,
+            progress=tell,
+            preparing=bar,
+            max_minutes=max_minutes,
+        )
     if not last:  # a rank that another one reports for
         return
     finished = last[-1].kind == "finished"

@@ -16,6 +16,7 @@ from sam3i_edge.quantize.qat import changed_share, enable, insert_trained_layers
 from sam3i_edge.quantize.recipes import RECIPES
 from sam3i_edge.quantize.recorded_pairs import recorded_pairs
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes import Progress
 from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.run_config import TrainConfig
 
@@ -43,8 +44,12 @@ class QuantizedRun:
         load_weights(model, Path(self.config.start))
         return Distillation(model, self.config.qat.teacher)
 
-    def start(self) -> SAM3I:
-        """Quantizes the start after training, writes that, and gives the model to train."""
+    def start(self, progress: Progress) -> SAM3I:
+        """Quantizes the start after training, writes that, and gives the model to train.
+
+        Args:
+            progress: called after each pair and layer.
+        """
         model = SAM3I(self.sizes)
         load_weights(model, Path(self.config.start))
         data = self.config.data
@@ -56,8 +61,10 @@ class QuantizedRun:
         )
         preprocessing = Preprocessing(image_size=self.sizes.image_size)
         recipe = RECIPES[self.config.qat.recipe]
-        prepared = Prepared(copy.deepcopy(model).eval(), recipe, pairs, self.encode, preprocessing)
-        spec = prepared.quantize()
+        prepared = Prepared(
+            copy.deepcopy(model).eval(), recipe, pairs, self.encode, preprocessing, progress=progress
+        )
+        spec = prepared.quantize(progress=progress)
         self.ptq_path.parent.mkdir(parents=True, exist_ok=True)
         spec.save(self.ptq_path)
         return insert_trained_layers(prepared.model.requires_grad_(True), spec)

@@ -19,6 +19,7 @@ from sam3i_edge.model.config import PRESETS as MODELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights, read_config
+from sam3i_edge.runtimes import Progress, untold
 from sam3i_edge.train import stages
 from sam3i_edge.train.alignment import check_samples
 from sam3i_edge.train.distributed import Ranks, joined
@@ -36,7 +37,7 @@ _VALIDATION_STREAM = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class TrainingReport:
     """What a run tells while it goes.
 
     Attributes:
@@ -60,7 +61,8 @@ def run_training(
     *,
     resume: bool = True,
     device: str = "auto",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingReport], None] | None = None,
+    preparing: Progress = untold,
     max_minutes: float | None = None,
 ) -> Path:
     """Trains a model, or goes on where an earlier call with this folder stopped.
@@ -79,6 +81,7 @@ def run_training(
         resume: go on with a run in `out`; False refuses a folder that holds one.
         device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one. CUDA computes in bfloat16.
         progress: called in the training thread.
+        preparing: called after each pair and layer while a quantization-aware run calibrates.
         max_minutes: stop at a checkpoint after this time.
 
     Returns:
@@ -116,19 +119,25 @@ def run_training(
             if ranks.rank and folder.has_checkpoint():
                 checkpoint = folder.load(mapped=config.shard)
             run = _Run(config, folder, encode, where, ranks, progress or _ignore)
-            run.start(checkpoint)
+
+            def before_the_first_step(words: str, share: float) -> None:
+                if ranks.size == 1 and stop.noticed():  # there is nothing to keep yet
+                    raise Overdue
+                preparing(words, share)
+
+            run.start(checkpoint, before_the_first_step)
             run.train(lambda: stop.noticed() or time.monotonic() >= deadline)
     except Overdue:
         number, step = folder.reached
         stage = config.stages[min(number, len(config.stages) - 1)]
-        (progress or _ignore)(Progress(kind="paused", stage=stage.name, step=step, steps=stage.steps))
+        (progress or _ignore)(TrainingReport(kind="paused", stage=stage.name, step=step, steps=stage.steps))
     finally:
         torch.set_num_threads(threads)
         folder.release()
     return out
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: TrainingReport) -> None:
     pass
 
 
@@ -142,7 +151,7 @@ class _Run:
         encode: Encode,
         device: torch.device,
         ranks: Ranks,
-        progress: Callable[[Progress], None],
+        progress: Callable[[TrainingReport], None],
     ) -> None:
         self.config, self.folder, self.encode = config, folder, encode
         self.device, self.ranks, self.progress = device, ranks, progress
@@ -162,12 +171,12 @@ class _Run:
         self.sums: dict[str, float] = {}
         self.held_out: list[Batch] = []
 
-    def start(self, checkpoint: TrainingState | None) -> None:
+    def start(self, checkpoint: TrainingState | None, preparing: Progress) -> None:
         """Takes the checkpoint's place, or the first one."""
         if self.quantized is not None:
             first = checkpoint is None
             if first and self.ranks.rank == 0:
-                self.model = self.quantized.start()
+                self.model = self.quantized.start(preparing)
             self.ranks.wait()
             if not first or self.ranks.rank:
                 self.model = self.quantized.structure()
@@ -429,7 +438,7 @@ class _Run:
         if self.ranks.rank:
             return
         self.progress(
-            Progress(
+            TrainingReport(
                 kind=kind,
                 stage=self.current.name,
                 step=self.step,

@@ -18,7 +18,7 @@ from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.train import trainer
 from sam3i_edge.train.presets import fine_tuning, preset, quantization_aware
 from sam3i_edge.train.run_config import TrainConfig
-from sam3i_edge.train.trainer import Progress
+from sam3i_edge.train.trainer import TrainingReport
 
 
 @pytest.fixture
@@ -29,10 +29,11 @@ def asked(monkeypatch):
     def run_training(config, out, encode, **options):
         calls.append({"config": config, "out": out, "encode": encode, **options})
         kind = "paused" if options["max_minutes"] else "finished"
+        options["preparing"]("calibrating on 2 pairs", 0.5)
         options["progress"](
-            Progress(kind="step", stage="base", step=1_000, steps=2_000, values={"loss": 1.25})
+            TrainingReport(kind="step", stage="base", step=1_000, steps=2_000, values={"loss": 1.25})
         )
-        options["progress"](Progress(kind=kind, stage="base", step=2_000, steps=2_000))
+        options["progress"](TrainingReport(kind=kind, stage="base", step=2_000, steps=2_000))
         return out
 
     monkeypatch.setattr(trainer, "run_training", run_training)
@@ -52,6 +53,7 @@ def test_a_preset_with_a_tokenizer_of_its_own(tmp_path, asked, capsys):
     assert (tmp_path / "run" / "tokenizer.json").is_file()
     assert json.loads(shown.out) == {"out": str(tmp_path / "run"), "finished": True}
     assert "base 1,000/2,000 step loss 1.25" in shown.err
+    assert "calibrating on 2 pairs\ntraining stage base\n" in shown.err
 
 
 def test_going_on_keeps_the_tokenizer(tmp_path, asked):

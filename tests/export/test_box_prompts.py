@@ -162,6 +162,7 @@ def test_the_gate_sees_a_wrong_box_encoder(exported_with_boxes):
     bundle = Bundle.open(exported_with_boxes.bundle)
     pairs = [pair for pair in drawn_pairs(20, boxes=SLOTS) if pair.boxes is None or len(pair.boxes) == SLOTS]
     assert sum(pair.boxes is not None for pair in pairs) >= 2
+    shares: list[float] = []
     right, wrong = (
         answers(
             graphs(bundle.root / "weights", exported_with_boxes.model.config, SLOTS),
@@ -170,9 +171,13 @@ def test_the_gate_sees_a_wrong_box_encoder(exported_with_boxes):
             bundle.manifest.preprocessing,
             0.5,
             SLOTS,
+            progress=lambda _, share: shares.append(share),
         )
         for graphs in (TorchGraphs, SwappedLabels)
     )
+    first = shares[: shares.index(1.0)]  # of the first: pair by pair, through every graph
+    assert first == sorted(first)
+    assert len(set(first)) > 2 * len(pairs)
     check(compare(right, right), "fp32")
     with pytest.raises(ParityError):
         check(compare(right, wrong), "fp32")

@@ -17,6 +17,13 @@ def _where(text: str) -> tuple[str, int]:
     return text.upper(), os.getpid()
 
 
+def _count(most: int, progress) -> int:
+    for number in range(1, most + 1):
+        print("said aloud")
+        progress("counting", number / most)
+    return os.getpid()
+
+
 def _refuse() -> None:
     raise ArtifactError("not this one")
 
@@ -40,6 +47,23 @@ def test_a_function_runs_elsewhere_and_its_answer_comes_back(capfd):
     assert (out, err) == ("", "said aloud\n")
     (_, pid), _ = call(_where, "here", isolate=False)
     assert pid == os.getpid()
+
+
+def test_what_it_tells_comes_back_while_it_runs(capfd):
+    for isolate in (True, False):
+        told = []
+        pid, _ = call(
+            _count, 4, isolate=isolate, progress=lambda words, share, told=told: told.append((words, share))
+        )
+        assert (pid != os.getpid()) == isolate
+        assert told == [("counting", share) for share in (0.25, 0.5, 0.75, 1.0)]
+
+    def leave(words, share):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        call(_count, 1_000_000, progress=leave)  # and its process has ended, or this would wait for it
+    assert "said aloud" in capfd.readouterr().err
 
 
 def test_the_peak_is_the_childs_own():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -181,6 +183,26 @@ def test_a_run_that_died_goes_on_to_the_same_numbers(whole, tmp_path, config, en
     assert metrics(tmp_path) == metrics(whole[0])
     for name in ("ptq.safetensors", "int8.safetensors", "int8.json"):
         assert (tmp_path / "quant" / name).read_bytes() == (whole[0] / "quant" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_calibrates(tmp_path, config, encode, number):
+    asked, reports, told = [], [], []
+
+    def signalled(text):
+        asked.append(text)
+        if len(asked) == 3:
+            os.kill(os.getpid(), number)
+        return encode(text)
+
+    run_training(
+        config, tmp_path, signalled, device="cpu", progress=reports.append,
+        preparing=lambda *words: told.append(words),
+    )  # fmt: skip
+    assert len(asked) == 3  # of 32 pairs
+    assert told[-1] == ("calibrating on 32 pairs", 2 / 32)
+    assert [(report.kind, report.step) for report in reports] == [("paused", 0)]
+    assert not (tmp_path / "quant").exists()
 
 
 def test_rounding_waits_for_its_step_but_validation_never_does(tmp_path, config, encode, monkeypatch):
