@@ -83,6 +83,7 @@ def _modules() -> dict[Path, str]:
     return {
         file: next((extras[p] for p in (file.with_suffix(""), *file.parents) if p in extras), "base")
         for file in sorted({file for root in roots for file in root.rglob("*.py")})
+        if not file.name.startswith("hook-")  # PyInstaller's: only it runs them
     }
 
 
@@ -164,3 +165,9 @@ def test_a_folder_that_may_be_imported_by_another_name_does_nothing(part):
 def test_the_command_exists():
     module, _, name = METADATA["scripts"]["sam3i-edge"].partition(":")
     assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_pyinstaller_finds_its_hook():
+    module, _, name = METADATA["entry-points"]["pyinstaller40"]["hook-dirs"].partition(":")
+    (folder,) = getattr(importlib.import_module(module), name)()
+    assert (Path(folder) / "hook-sam3i_edge.py").is_file()

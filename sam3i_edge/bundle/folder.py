@@ -203,9 +203,12 @@ def find_bundle(
     name = str(model)
     if isinstance(model, str) and name in BUNDLED:
         if not (_ASSETS / name / MANIFEST).is_file():
-            raise ArtifactError(
-                f"the bundled model {name!r} is not part of this installation: reinstall sam3i-edge"
-            )
+            archive = next((path for path in _ASSETS.parents if path.is_file()), None)
+            what = "reinstall sam3i-edge"
+            if archive is not None:  # ONNX Runtime reads files alone
+                inside = _ASSETS.relative_to(archive) / name
+                what = f"it lies in {archive}: unpack {inside} from there, and name that folder as the model"
+            raise ArtifactError(f"the bundled model {name!r} is no folder of this installation: {what}")
         return _ASSETS / name
     try:
         folder = Path(model).expanduser()

@@ -464,7 +464,15 @@ def test_bundled_model_wins_over_a_folder_of_that_name(tmp_path, write_tiny_bund
 
 def test_bundled_model_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "_ASSETS", tmp_path)
-    with pytest.raises(ArtifactError, match="'sam3i-nano' is not part of this installation"):
+    with pytest.raises(ArtifactError, match=r"'sam3i-nano' is no folder of .*: reinstall sam3i"):
+        find_bundle("sam3i-nano")
+
+
+def test_bundled_model_in_a_zip_file_says_what_to_unpack(tmp_path, monkeypatch):
+    archive = tmp_path / "all.zip"
+    archive.write_bytes(b"")
+    monkeypatch.setattr(bundles, "_ASSETS", archive / "sam3i_edge" / "assets")
+    with pytest.raises(ArtifactError, match=r"in .*/all\.zip: unpack sam3i_edge/assets/sam3i-nano from"):
         find_bundle("sam3i-nano")
 
 
