@@ -28,15 +28,13 @@ def arguments(exported, scenes, rough, tmp_path) -> list[str]:
 
 def test_a_bundle_is_quantized_and_json_says_how(arguments, exported, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments += ["--calibration-pairs", "36"]
     assert main([*arguments, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert (found["bundle"], found["variant"]) == (str(out), "onnx-int8")
     assert found["agreement"]["pairs"] == 12
     assert found["report"]["kept_float"] == []
-    assert found["report"]["calibration"]["pairs"] == 36
-    assert "calibrating on 36 pairs" in shown.err
+    assert "calibrating on" in shown.err
     manifest = Bundle.open(out).manifest
     assert list(manifest.variants) == [*exported.manifest.variants, "onnx-int8"]
     spec = QuantSpec.load(out / "quant" / "int8.safetensors")
