@@ -17,7 +17,7 @@ import torch
 
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call, done
-from sam3i_edge.export.onnx.quantized import rewrite, with_placeholders
+from sam3i_edge.export.onnx.quantized_nodes import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.quantize.spec import QuantSpec, open_model

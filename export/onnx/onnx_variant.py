@@ -13,7 +13,7 @@ from sam3i_edge.errors import ExportError
 from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.onnx.census import Census, census
 from sam3i_edge.export.onnx.graph_file import export_onnx
-from sam3i_edge.export.onnx.quantized import read_integers
+from sam3i_edge.export.onnx.quantized_nodes import read_integers
 from sam3i_edge.export.staged import FileGraphs
 from sam3i_edge.export.targets import Written
 from sam3i_edge.quantize.spec import QuantSpec

@@ -182,7 +182,7 @@ def _from_bundle(
 
 def _official(start: str, folder: str) -> TrainConfig:
     from sam3i_edge.data.annotations import ANNOTATIONS, read_annotations
-    from sam3i_edge.train.official import BATCH, sam3i_run
+    from sam3i_edge.train.released_curriculum import BATCH, sam3i_run
 
     ranks = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's processes on all machines
     records = len(read_annotations(Path(folder) / ANNOTATIONS))

@@ -163,7 +163,7 @@ class _Run:
         self.quantized = None
         if config.qat.recipe:
             # torchao is needed by these runs alone.
-            from sam3i_edge.train.quantized import QuantizedRun
+            from sam3i_edge.train.quantized_run import QuantizedRun
 
             self.quantized = QuantizedRun(config, self.sizes, encode, folder.path)
         else:

@@ -22,7 +22,7 @@ from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.presets import quantization_aware
-from sam3i_edge.train.quantized import QuantizedRun
+from sam3i_edge.train.quantized_run import QuantizedRun
 from sam3i_edge.train.run_config import QatConfig, TrainConfig
 from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training

@@ -1,6 +1,6 @@
 """Agreement of quantized models with the float one on drawn pairs that the gate does not ask.
 
-    python scripts/agreement.py BUNDLE SPEC [SPEC ...] [--pairs 600] [--seed 3]
+    python scripts/gate_on_more_pairs.py BUNDLE SPEC [SPEC ...] [--pairs 600] [--seed 3]
 
 BUNDLE holds the float weights; a SPEC is a quantized model as `quantize` and `train --qat` write it, such as
 BUNDLE/quant/int8.safetensors. All run in torch, on one thread.

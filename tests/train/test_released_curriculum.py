@@ -7,7 +7,7 @@ import pytest
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, AlignmentWeights
-from sam3i_edge.train.official import SAM3I_STAGES, sam3i_run, sam3i_stages
+from sam3i_edge.train.released_curriculum import SAM3I_STAGES, sam3i_run, sam3i_stages
 from sam3i_edge.train.run_config import TrainConfig
 from sam3i_edge.train.stages import freeze, optimizer
 

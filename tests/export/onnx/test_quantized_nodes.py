@@ -16,7 +16,7 @@ from sam3i_edge.errors import ExportError
 from sam3i_edge.export.onnx.census import Census, census
 from sam3i_edge.export.onnx.graph_file import OPSET, write_graph
 from sam3i_edge.export.onnx.onnx_variant import check_integers
-from sam3i_edge.export.onnx.quantized import pack_nibbles, read_integers, rewrite, unpack_nibbles
+from sam3i_edge.export.onnx.quantized_nodes import pack_nibbles, read_integers, rewrite, unpack_nibbles
 from sam3i_edge.model.graph_specs import graph_specs
 
 GRAPHS = ("image_encoder", "text_encoder.concept", "text_encoder.simple", "text_encoder.complex", "detector")
