@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3i_edge.errors import RuntimeUnavailable
+from sam3i_edge.errors import ExportError, RuntimeUnavailable
 from sam3i_edge.runtimes import open_runtime
 
 openvino = pytest.importorskip("openvino")
@@ -68,10 +68,10 @@ def test_a_processor_without_bfloat16_refuses(tmp_path: Path, monkeypatch: pytes
 
 def test_only_openvino_is_exported_with_bfloat16(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from sam3i_edge.export import targets
+    from sam3i_edge.export import variants
 
     gate = SimpleNamespace(compared=None)
-    found, row = targets._write(tmp_path, gate, "onnx", "int8-bf16")  # type: ignore[arg-type]
-    assert found == {}
-    assert "only openvino computes bfloat16" in row.status
-    assert targets._quantized("int8-bf16").name == "int8.safetensors"
+    row, refused = variants._write(tmp_path, gate, "onnx", "int8-bf16", {})  # type: ignore[arg-type]
+    assert isinstance(refused, ExportError)
+    assert row.status == str(refused)
+    assert row.status.startswith("onnx has no int8-bf16, only fp32")
