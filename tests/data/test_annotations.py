@@ -296,7 +296,7 @@ def test_an_interrupted_folder_is_continued_to_the_same_files(tmp_path: Path) ->
     journal = tmp_path / "cut" / ".unfinished.jsonl"
     with journal.open("a") as lines:
         lines.write('{"images": [{"id"')  # as a kill leaves it
-    (tmp_path / "cut" / "images" / ".000002.png.12-ab.part").touch()
+    (tmp_path / "cut" / "images" / ".000002.png.4194305-00ab.part").touch()
     with pytest.raises(DataError, match=r"unfinished scenes of seed 5 .* name a new folder"):
         write_scenes(tmp_path / "cut", 4, 6)
     with pytest.raises(DataError, match="holds 2 scenes already"):

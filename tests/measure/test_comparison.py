@@ -79,7 +79,7 @@ def test_results_come_back_as_they_were_written(make_row: Any, make_results: Any
     [
         (None, "cannot read"),
         ("{", "is no results.json"),
-        ('{"schema_version": 1}', "of schema version 2: schema_version: Input should be 2"),
+        ('{"schema_version": 1}', "of schema version 2: schema_version: must be 2, got 1"),
     ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path: Any, content: str | None, told: str) -> None:
