@@ -19,8 +19,8 @@ from pathlib import Path
 
 import cv2
 from catalogue import Catalogue
-from records import photograph, record
-from scene import draw
+from scene_file import photograph, record
+from setting import draw
 from tqdm import tqdm
 
 _SHARD = 200  # scenes written by one worker between two looks at what is left

@@ -16,7 +16,7 @@ import numpy as np
 from catalogue import Catalogue
 from mesh import Part
 from numpy.typing import NDArray
-from scene import SURFACES, TABLE, Setting
+from setting import SURFACES, TABLE, Setting
 from surfaces import PAINTS, surface
 
 _HIDDEN, _SHOWN, _ROOM = 5, 1, 0

@@ -7,8 +7,8 @@ import pytest
 from catalogue import MADE, Catalogue
 from objects import MAKERS, make
 from pycocotools import mask as coco
-from records import photograph, record
-from scene import SURFACES, TABLE, draw
+from scene_file import photograph, record
+from setting import SURFACES, TABLE, draw
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
-from scene import Setting
+from setting import Setting
 
 _LEAST = 12  # pixels; below it an object is not seen
 _BEHIND = 0.06  # metres of depth between the nearest edges of two objects, one behind the other
