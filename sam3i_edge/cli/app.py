@@ -26,6 +26,7 @@ from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
 from sam3i_edge.cli.info import info
 from sam3i_edge.cli.quantize import quantize
+from sam3i_edge.cli.review import review
 from sam3i_edge.cli.scenes import scenes
 from sam3i_edge.cli.segment import segment
 from sam3i_edge.cli.train import train
@@ -50,6 +51,7 @@ for _verb in (
     train,
     evaluate,
     scenes,
+    review,
     benchmark,
     compare,
 ):

@@ -33,8 +33,12 @@ WANTED: Final = (
 _FARTHEST: Final = 100_000  # px: no picture of 64 megapixels has a longer side worth naming
 
 
-def _relative(name: object) -> object:
-    """The name with forward slashes, as Windows tools do not write it."""
+def relative(name: object) -> object:
+    """A file's name with forward slashes, as Windows tools do not write it.
+
+    Raises:
+        ValueError: it may leave its folder.
+    """
     if not isinstance(name, str):
         return name
     path = PurePosixPath(name.replace("\\", "/"))
@@ -51,7 +55,7 @@ Identity = Annotated[
     Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[str, Field(min_length=1, max_length=200)],
     Field(union_mode="left_to_right"),  # "7" is 7: some tools write every id as a text
 ]
-_Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 _Words = Annotated[str, Field(pattern=r"\S")]
 _Texts = Annotated[list[_Words], BeforeValidator(_listed)]
 _Coordinate = Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
@@ -75,9 +79,9 @@ class Image(_Part):
     """A picture with one set of targets."""
 
     id: Identity
-    file_name: Annotated[str, BeforeValidator(_relative)]
-    width: _Side
-    height: _Side
+    file_name: Annotated[str, BeforeValidator(relative)]
+    width: Side
+    height: Side
     granularity: Granularity | None = None
     text_inst_input: Texts
 
@@ -115,7 +119,7 @@ def _form(value: object) -> str:
 class RunLengths(_Part):
     """COCO's, compressed or not."""
 
-    size: Annotated[list[_Side], Field(min_length=2, max_length=2)]
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)]
     counts: Annotated[Annotated[str, Tag(_TEXT)] | Annotated[list[_Count], Tag(_LIST)], Discriminator(_form)]
 
 

@@ -1,0 +1,1 @@
+"""A page on which a person decides what was not proven: `queue`, `decisions`, `server`, `merge`."""
