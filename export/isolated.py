@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO, Any, TypeVar, cast
 
@@ -52,12 +53,17 @@ def call(
         [sys.executable, "-m", "sam3i_edge.export.isolated"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process, which ends the other
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as child:
         to, back = cast("IO[bytes]", child.stdin), cast("IO[bytes]", child.stdout)
         try:
-            with contextlib.suppress(BrokenPipeError), to:  # of a process that died at once
+            try:
                 pickle.dump((function, arguments, progress is not None), to)
+                to.flush()  # and is left open: its end tells the other that this process has ended
+            except BrokenPipeError:  # it died at once
+                with contextlib.suppress(BrokenPipeError):
+                    to.close()
             with contextlib.suppress(EOFError, pickle.UnpicklingError):  # of one that died later
                 while len(message := pickle.load(back)) == 2:
                     if progress is not None:
@@ -74,11 +80,18 @@ def call(
     return result, peak
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the one that asked has ended, by a signal perhaps: nobody reads the answer."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
 def _main() -> None:
     # What the function prints must not mix with the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     function, arguments, tells = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def tell(words: str, share: float) -> None:
         pickle.dump((words, share), answer)

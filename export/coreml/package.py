@@ -23,7 +23,7 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.model.weights import build_model, open_weights
 from sam3i_edge.quantize.spec import QuantSpec
-from sam3i_edge.runtimes import Progress
+from sam3i_edge.runtimes import Progress, untold
 from sam3i_edge.runtimes.coreml import INTERFACE_KEY, ImageInput, Interface, Port
 
 Precision = Literal["fp32", "fp16", "int8", "int8w", "int4"]
@@ -110,7 +110,7 @@ def export_mlpackage(
     *,
     quantized: Path | None = None,
     isolate: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> dict[str, str]:
     """Writes every graph of a model as a package, with one graph in memory at a time.
 
@@ -122,7 +122,7 @@ def export_mlpackage(
         boxes: as in `graph_specs`.
         quantized: file of a `QuantSpec` to export in place of the float model.
         isolate: convert each graph in a process of its own, which gives its memory back.
-        progress: called when a graph is written.
+        progress: called before each graph, and when it is written.
 
     Returns:
         Graph name -> package name inside `folder`.
@@ -132,13 +132,14 @@ def export_mlpackage(
     """
     files = {}
     names = graph_names(config, boxes)
-    for number, graph in enumerate(names, 1):
+    for number, graph in enumerate(names):
+        words = f"converting {graph} for Core ML"
+        progress(words, number / len(names))
         path, peak = call(
             _export_one, quantized or weights, config, folder, options, boxes, graph, isolate=isolate
         )
         files[graph] = path.name
-        if progress:
-            progress(done(f"converted {graph} for Core ML", peak, isolate), number / len(names))
+        progress(done(words, peak, isolate), (number + 1) / len(names))
     return files
 
 

@@ -21,7 +21,7 @@ from sam3i_edge.export.onnx.quantized_nodes import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.quantize.spec import QuantSpec, open_model
-from sam3i_edge.runtimes import Progress
+from sam3i_edge.runtimes import Progress, untold
 
 # 20 is the last opset whose quantized files ONNX Runtime 1.31 reads; float graphs use the same.
 OPSET = 20
@@ -43,7 +43,7 @@ def export_onnx(
     *,
     half: bool = False,
     isolate: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> dict[str, str]:
     """Writes every graph of a model and the data file they share, with one graph in memory at a time.
 
@@ -54,7 +54,7 @@ def export_onnx(
         boxes: as in `graph_specs`.
         half: float16 inside, float32 at inputs and outputs and in norms and softmax.
         isolate: export each graph in a process of its own, which gives its memory back.
-        progress: called when a graph is written.
+        progress: called before each graph, and when it is written.
 
     Returns:
         Graph name -> file name inside `folder`.
@@ -65,13 +65,14 @@ def export_onnx(
     files = {}
     offsets: Offsets = {}
     names = graph_names(config, boxes)
-    for number, graph in enumerate(names, 1):
+    for number, graph in enumerate(names):
+        words = f"exporting {graph}"
+        progress(words, number / len(names))
         offsets, peak = call(
             export_graph, source, config, folder, boxes, graph, offsets, half, isolate=isolate
         )
         files[graph] = f"{graph}.onnx"
-        if progress:
-            progress(done(f"exported {graph}", peak, isolate), number / len(names))
+        progress(done(words, peak, isolate), (number + 1) / len(names))
     return files
 
 

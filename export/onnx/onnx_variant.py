@@ -38,7 +38,10 @@ def write(place: Path, gate: Gate, precision: str, quantized: Path | None) -> Wr
     if quantized is not None:
         paths = {graph: place / file for graph, file in files.items()}
         figures["equal_layers"] = check_integers(QuantSpec.load(quantized), paths)
-        counted = sum((census(path) for path in paths.values()), Census(0, 0, {}))
+        counted = Census(0, 0, {})
+        for number, path in enumerate(paths.values()):
+            gate.tell("counting integer kernels", number / len(paths))
+            counted += census(path)
         figures["integer_share"] = counted.share
         gate.tell(f"integer kernels {counted.kernels}, {counted.share:.1%} of the multiply-adds", 1.0)
     return Written(files=files, source=partial(FileGraphs, runtime="onnxruntime"), figures=figures)

@@ -19,7 +19,7 @@ from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.graph_file import export_onnx
 from sam3i_edge.export.openvino.rewrites import round_before_sums, run_constant_layers
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.runtimes import Progress
+from sam3i_edge.runtimes import Progress, part, untold
 from sam3i_edge.runtimes.ov import PRECISION_KEY, shared_core
 
 
@@ -31,7 +31,7 @@ def export_openvino(
     *,
     precision: str,
     isolate: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> dict[str, str]:
     """Writes every graph of a model, with one graph in memory at a time.
 
@@ -43,7 +43,7 @@ def export_openvino(
         precision: "fp16" rounds float weights to float16; all others keep them float32. A graph whose name
             of precision ends in "-bf16" is computed in bfloat16 where it is not in integers.
         isolate: convert each graph in a process of its own, which gives its memory back.
-        progress: called when a graph is written.
+        progress: called before each graph is exported and converted, and when it is done.
 
     Returns:
         Graph name -> name of its .xml inside `folder`.
@@ -52,9 +52,13 @@ def export_openvino(
         ExportError: OpenVINO renamed an input or output, or the process of a graph died.
     """
     with TemporaryDirectory(dir=folder, prefix=".onnx-") as temporary:
-        made = export_onnx(source, config, Path(temporary), boxes, isolate=isolate)
+        made = export_onnx(
+            source, config, Path(temporary), boxes, isolate=isolate, progress=part(progress, 0, 2)
+        )
         sources = {graph: Path(temporary) / file for graph, file in made.items()}
-        return convert_graphs(sources, folder, precision=precision, isolate=isolate, progress=progress)
+        return convert_graphs(
+            sources, folder, precision=precision, isolate=isolate, progress=part(progress, 1, 2)
+        )
 
 
 def convert_graphs(
@@ -63,16 +67,16 @@ def convert_graphs(
     *,
     precision: str,
     isolate: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> dict[str, str]:
     """Converts ONNX graphs, float32 or quantized, by name; all else as in `export_openvino`."""
     files = {}
-    for number, (graph, onnx) in enumerate(sources.items(), 1):
-        path = folder / f"{graph}.xml"
+    for number, (graph, onnx) in enumerate(sources.items()):
+        path, words = folder / f"{graph}.xml", f"converting {graph} for OpenVINO"
+        progress(words, number / len(sources))
         _, peak = call(write_ir, onnx, path, precision, isolate=isolate)
         files[graph] = path.name
-        if progress:
-            progress(done(f"converted {graph} for openvino", peak, isolate), number / len(sources))
+        progress(done(words, peak, isolate), (number + 1) / len(sources))
     return files
 
 

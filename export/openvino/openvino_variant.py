@@ -37,7 +37,10 @@ def write(place: Path, gate: Gate, precision: str, quantized: Path | None) -> Wr
     if quantized is not None:
         paths = {graph: place / file for graph, file in files.items()}
         figures["equal_layers"] = check_integers(QuantSpec.load(quantized), paths)
-        counts = [integer_work(path) for path in paths.values()]
+        counts = []
+        for number, path in enumerate(paths.values()):
+            gate.tell("counting integer kernels", number / len(paths))
+            counts.append(integer_work(path))
         share = sum(integer for integer, _ in counts) / max(sum(total for _, total in counts), 1)
         figures["integer_share"] = share
         gate.tell(f"{share:.1%} of the multiply-adds in integer kernels", 1.0)

@@ -23,6 +23,7 @@ from sam3i_edge.model.text_encoder import TextBlock
 from sam3i_edge.model.vit import ViTBlock
 from sam3i_edge.quantize.calibration import Calibration
 from sam3i_edge.quantize.ranges import activation_scale, weight_scale
+from sam3i_edge.runtimes import Progress, untold
 
 _ALPHAS = (0.25, 0.4, 0.5, 0.6, 0.75)
 _ROWS = 512  # of the sample, and of each weight, to compare errors on
@@ -61,21 +62,30 @@ def groups(model: nn.Module) -> Iterator[Group]:
 
 
 @torch.no_grad()
-def balance(model: nn.Module, modules: Mapping[str, nn.Module], seen: Calibration) -> dict[str, float]:
+def balance(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    seen: Calibration,
+    progress: Progress = untold,
+) -> dict[str, float]:
     """Balances, in place, every group of which all consumers are quantized and whose error falls.
 
     Args:
         model: float, in eval mode; its weights change.
         modules: those that will be quantized, by name.
         seen: of these; what it says of inputs is changed along.
+        progress: called before each group, and when all are done.
 
     Returns:
         Producer's name -> alpha, for the groups that were changed.
     """
     changed = {}
-    for group in groups(model):
-        if not all(name in modules and name in seen.inputs for name in group.consumers):
-            continue
+    whole = [
+        group for group in groups(model) if all(n in modules and n in seen.inputs for n in group.consumers)
+    ]
+    words = f"balancing the channels of {len(whole)} activations"
+    for number, group in enumerate(whole):
+        progress(words, number / len(whole))
         readers = [modules[name] for name in group.consumers]
         found = seen.inputs[group.consumers[0]]
         weights = [reader.weight for reader in readers if isinstance(reader, nn.Linear)]
@@ -100,6 +110,8 @@ def balance(model: nn.Module, modules: Mapping[str, nn.Module], seen: Calibratio
             reader.weight.mul_(factor)  # type: ignore[operator]
             seen.inputs[name].scale(1 / factor)
         changed[group.producer] = alpha
+    if whole:
+        progress(words, 1.0)
     return changed
 
 

@@ -37,7 +37,7 @@ class Prepared:
         balanced: balance channels.
         base: an earlier quantized model with other adapters. Its base layers, integers and ranges are taken
             as they are, so level concept stays the same bit for bit.
-        progress: called after each pair.
+        progress: called after each pair, and for each activation that is balanced.
 
     Attributes:
         model: the float model; the same function as the one given.
@@ -77,7 +77,7 @@ class Prepared:
         self.unreached = sorted(wanted.keys() - self.modules.keys())
         alphas = {}
         if balanced and recipe.static_activations:
-            alphas = balance(model, self.modules, self.seen)
+            alphas = balance(model, self.modules, self.seen, progress)
         self.notes: dict[str, Any] = {
             "calibration": {"pairs": self.seen.pairs, "images": self.seen.images},
             "balanced": alphas,

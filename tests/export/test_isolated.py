@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from sam3i_edge.devices.machine import peak_memory
@@ -30,6 +35,11 @@ def _refuse() -> None:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _sleep(progress) -> None:
+    progress("asleep", 0.0)
+    time.sleep(60)
 
 
 def _grow() -> int:
@@ -64,6 +74,30 @@ def test_what_it_tells_comes_back_while_it_runs(capfd):
     with pytest.raises(InterruptedError):
         call(_count, 1_000_000, progress=leave)  # and its process has ended, or this would wait for it
     assert "said aloud" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_its_process_ends_with_the_one_that_asked(number, tmp_path):
+    """Here the signal goes to one process; at a terminal Ctrl-C goes to all of its session."""
+    script = (
+        "import pathlib, sys\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}\n"
+        "from sam3i_edge.export.isolated import call\n"
+        "from test_isolated import _sleep\n"
+        "call(_sleep, progress=lambda *_: print('told', flush=True))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as asks:
+        assert asks.stdout.readline() == b"told\n"
+        (other,) = psutil.Process(asks.pid).children()
+        assert os.getsid(other.pid) != os.getsid(asks.pid)
+        asks.send_signal(number)
+        _, alive = psutil.wait_procs([other], timeout=5)
+        for process in alive:
+            process.kill()
+        assert not alive
+        assert asks.wait(5) == -number
 
 
 def test_the_peak_is_the_childs_own():

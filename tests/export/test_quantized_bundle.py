@@ -206,6 +206,10 @@ def test_every_step_moves_pair_by_pair_or_layer_by_layer(float_bundle, calibrati
         assert len(set(shares)) >= count, words
         assert 0 <= shares[0] < 0.1, words
         assert shares[-1] == 1.0, words
+    (balancing,) = (words for words in told if words.startswith("balancing the channels of "))
+    count = int(balancing.split()[-2])
+    assert count > 10
+    assert told[balancing] == [number / count for number in range(count + 1)]
     quantizing = [shares for words, shares in told.items() if words.startswith("quantizing ")]
     assert all(len(shares) > 3 and shares[-1] == 1.0 for shares in quantizing)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 
 import pytest
 
@@ -26,6 +27,24 @@ def test_pairs_go_picture_by_picture_through_all_levels(folder):
     assert max(shown) <= 6
     assert len(recorded_pairs(folder, most=5)) == 5
     assert len(recorded_pairs(folder, an_image=1)) == 4
+
+
+@pytest.mark.parametrize("most", [3, 5, 12])
+def test_few_pairs_have_every_level(folder, most):
+    count = Counter(pair.level for pair in recorded_pairs(folder, most))
+    assert set(count) == {"concept", "simple", "complex"}
+    assert max(count.values()) - min(count.values()) <= 1
+
+
+def test_a_level_that_only_the_last_picture_has_is_among_few_pairs(folder):
+    file = folder / "annotations.json"
+    records = json.loads(file.read_text())
+    last = records["images"][-1]["file_name"]
+    for image in records["images"]:
+        if image["file_name"] != last:
+            image["text_inst_input"]["complex_query"] = []
+    file.write_text(json.dumps(records))
+    assert {pair.level for pair in recorded_pairs(folder, 3)} == {"concept", "simple", "complex"}
 
 
 def test_a_folder_without_instructions_is_refused(folder):

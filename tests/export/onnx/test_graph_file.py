@@ -5,8 +5,10 @@ import onnx
 import pytest
 import torch
 
+from sam3i_edge.export.onnx import graph_file
 from sam3i_edge.export.onnx.graph_file import DATA_FILE, OPSET
 from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.model.weights import read_config
 from sam3i_edge.runtimes import open_runtime
 
 GRAPHS = ("image_encoder", "text_encoder.concept", "text_encoder.simple", "text_encoder.complex", "detector")
@@ -88,3 +90,17 @@ def test_export_traces_aten_operators_only(exported):
         calls = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
         assert calls
         assert all(c.startswith(("aten.", "<built-in function getitem>")) for c in calls), set(calls)
+
+
+def test_a_graph_is_named_before_it_is_exported(exported, monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(graph_file, "call", lambda *given, **options: (told.append(given[5]), ({}, 0))[1])
+    weights = exported.bundle / "weights"
+    graph_file.export_onnx(
+        weights, read_config(weights), tmp_path, progress=lambda words, share: told.append((words, share))
+    )
+    for number, graph in enumerate(GRAPHS):
+        words = f"exporting {graph}"
+        assert told[3 * number : 3 * number + 3] == [
+            (words, number / len(GRAPHS)), graph, (words, (number + 1) / len(GRAPHS))
+        ]  # fmt: skip
