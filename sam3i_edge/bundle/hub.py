@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Small files, of which every repository that is of use here has one.
 _SMALL = ["bundle.json", "config.json", "LICENSE*"]
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 _log = logging.getLogger(__name__)
 
@@ -52,15 +56,11 @@ def fetch(
 
     Raises:
         UnknownModel: the name is none that the Hub allows.
-        ArtifactError: the repository is gated or missing, or the Hub cannot be reached.
+        ArtifactError: the repository is gated or missing, or the Hub cannot be reached, through a proxy that
+            is none, say.
     """
     import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
     try:
         commit = revision
@@ -93,12 +93,28 @@ def fetch(
             f"the Hub's {name!r} is gated: accept its terms on its page there, then run 'hf auth login' or "
             "give a token"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except _failures(HfHubHTTPError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        proxies = sorted(key for key in os.environ if key.lower() in _PROXIES)
+        check = f"; {', '.join(proxies)} sets a proxy: correct or unset it" if proxies else ""
         raise ArtifactError(
-            f"there is no folder {name!r}, and the Hub did not give {wanted} of that name: {reason}"
+            f"there is no folder {name!r}, and the Hub did not give {wanted} of that name: {reason}{check}"
         ) from error
     return folder
+
+
+def _failures(status: type[Exception]) -> tuple[type[Exception], ...]:
+    """What asking the Hub raises where it cannot be reached, its HTTP client's own errors among them.
+
+    That client, httpx or a descendant, lets through that a proxy refuses, is no URL, or wants a package.
+
+    Args:
+        status: the Hub's error of a status, which derives from the client's. Before the Hub's 1.0 that was
+            requests, whose errors all are OSErrors.
+    """
+    own: type[Exception] = status.__bases__[0]
+    client = importlib.import_module(own.__module__.partition(".")[0])
+    return OSError, ValueError, ImportError, own, getattr(client, "InvalidURL", own)
 
 
 @functools.cache
