@@ -183,3 +183,9 @@ def converted(converting, made_once):
 def fakes():
     """The module of stand-ins for NVIDIA's libraries."""
     return _load("nvidia_fakes")
+
+
+@pytest.fixture(scope="session")
+def write_scene_folder():
+    """The function that writes a folder of scene files: `write_scene_folder(folder, count)`."""
+    return _load("scene_folder").write

@@ -55,6 +55,7 @@ Identity = Annotated[
     Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[str, Field(min_length=1, max_length=200)],
     Field(union_mode="left_to_right"),  # "7" is 7: some tools write every id as a text
 ]
+FileName = Annotated[str, BeforeValidator(relative)]  # of a picture, inside the folder of images
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 _Words = Annotated[str, Field(pattern=r"\S")]
 _Texts = Annotated[list[_Words], BeforeValidator(_listed)]
@@ -79,7 +80,7 @@ class Image(_Part):
     """A picture with one set of targets."""
 
     id: Identity
-    file_name: Annotated[str, BeforeValidator(relative)]
+    file_name: FileName
     width: Side
     height: Side
     granularity: Granularity | None = None

@@ -6,20 +6,11 @@ uninterrupted one would have seen.
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from multiprocessing import connection
-from multiprocessing.connection import Connection
-from typing import Any, Final, TypeVar
+from functools import cache, partial
+from typing import Any, Final, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -30,10 +21,8 @@ from torch.utils.data import Dataset
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.pairs import write_pairs
-from sam3i_edge.data.palette import COLORS, FILLS
-from sam3i_edge.data.scenes import SIZES, DrawnScene, draw_scene
-from sam3i_edge.data.shapes import SHAPES
-from sam3i_edge.errors import TrainingError
+from sam3i_edge.data.scenes import DrawnScene, draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 
@@ -41,6 +30,9 @@ T = TypeVar("T")
 
 Encode = Callable[[str], NDArray[np.int64]]
 """Text to token ids int64 [32]."""
+
+Part = Literal["train", "validation"]
+HELD_OUT: Final = 20  # one picture in this many is kept for validation
 
 # Frequencies among the instructions that have a target. Where a scene gives no occasion for one, another is
 # drawn; a concept always means every instance.
@@ -66,8 +58,8 @@ class Batch:
         image_index: int64 [P], the image of each.
         mask_index: int64 [R], ascending: the pairs for which masks are computed and paid for.
         object_image: int64 [O], the image of each object.
-        object_attributes: int64 [O, 4], index of its shape, colour, size and fill in `SHAPES`, `COLORS`,
-            `SIZES` and `FILLS`; -1 where they are not known.
+        object_attributes: int64 [O, A], the class of each of the A attributes, as `Batches.classes` counts
+            them; -1 where it is not known.
         object_boxes: float32 [O, 4], cxcywh of the visible part in 0..1.
         object_masks: uint8 [O, M, M], the covered share of each cell times 255.
         target_pair: int64 [T], ascending: the pair of each target.
@@ -160,17 +152,58 @@ class BatchShape:
             )
 
 
-class SceneBatches(Dataset[Batch]):
-    """Batches of drawn scenes, by number.
+class Batches(Dataset[Batch], ABC):
+    """Batches of a source, by number.
 
     Args:
         shape: how much goes into a batch.
         encode: text to token ids int64 [32].
         seed: of the run.
         stream: tells apart the stages of a run and its validation; equal (seed, stream) give equal batches.
+        classes: attribute -> its classes, in the order of their numbers in `Batch.object_attributes`; None
+            for those of drawn shapes.
+        augment: vary the filter that shrinks the image, and what else a source can vary; False shows the
+            images as inference does.
+    """
+
+    def __init__(
+        self,
+        shape: BatchShape,
+        encode: Encode,
+        *,
+        seed: int,
+        stream: int,
+        classes: Mapping[str, tuple[str, ...]] | None = None,
+        augment: bool = True,
+    ) -> None:
+        self.shape, self.encode, self.seed, self.stream = shape, encode, seed, stream
+        self.classes = drawn_classes() if classes is None else dict(classes)
+        self.augment = augment
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch of that number; any number from 0 has one."""
+        rng = np.random.default_rng([self.seed, self.stream, number])
+        first = number * self.shape.images
+        samples = [self.sample(position, rng) for position in range(first, first + self.shape.images)]
+        return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
+
+    @abstractmethod
+    def sample(self, position: int, rng: np.random.Generator) -> Sample:
+        """The image at a place of the stream, counted from 0, with what `rng` draws of it."""
+
+
+class SceneBatches(Batches):
+    """Batches of drawn scenes, of which no two are the same.
+
+    Args:
+        shape: how much goes into a batch.
+        encode: text to token ids int64 [32].
         level_weights: relative frequency of the levels of the instructions.
         none_share: share of the instructions that match nothing.
-        augment: vary the filter that shrinks the image; False always uses the filter of inference.
+        seed, stream, classes, augment: as in `Batches`.
+
+    Raises:
+        ValueError: an unknown level, or weights that are all 0.
     """
 
     def __init__(
@@ -182,47 +215,99 @@ class SceneBatches(Dataset[Batch]):
         stream: int,
         level_weights: Mapping[Level, float],
         none_share: float = 0.2,
+        classes: Mapping[str, tuple[str, ...]] | None = None,
         augment: bool = True,
     ) -> None:
-        unknown = set(level_weights) - set(LEVELS)
-        if unknown or sum(level_weights.values()) <= 0 or min(level_weights.values()) < 0:
-            raise ValueError(
-                f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(level_weights)}"
-            )
-        self.shape, self.encode, self.seed, self.stream = shape, encode, seed, stream
-        self.none_share, self.augment = none_share, augment
-        self.level_weights = dict(level_weights)
+        super().__init__(shape, encode, seed=seed, stream=stream, classes=classes, augment=augment)
+        check_levels(level_weights)
+        self.level_weights, self.none_share = dict(level_weights), none_share
 
-    def __getitem__(self, number: int) -> Batch:
-        """The batch of that number; any number from 0 has one."""
-        rng = np.random.default_rng([self.seed, self.stream, number])
-        samples = [self._sample(rng) for _ in range(self.shape.images)]
-        return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
-
-    def _sample(self, rng: np.random.Generator) -> Sample:
+    def sample(self, position: int, rng: np.random.Generator) -> Sample:
+        """See `Batches.sample`; a scene too plain for that many different instructions is drawn again."""
+        del position
         while True:
             scene = draw_scene(rng)
-            instructions: dict[str, Instruction] = {}
             pairs = write_pairs(scene, rng, self.shape.pairs)
             if pairs is None:
                 continue
-            for pair in pairs:
-                instructions |= {pair.simple.text: pair.simple, pair.complex.text: pair.complex}
-            for _ in range(_TRIES * self.shape.instructions):
-                if len(instructions) == self.shape.instructions:
-                    break
-                level = draw(rng, self.level_weights)
-                nothing = rng.random() < self.none_share
-                for _ in range(_TRIES):
-                    kind: Granularity = "none" if nothing else draw(rng, _GRANULARITIES[level])
-                    written = write_instruction(scene, rng, level, kind)
-                    if written is not None and written.text not in instructions:
-                        instructions[written.text] = written
-                        break
-            # A scene too plain for that many different instructions is drawn again.
-            if len(instructions) == self.shape.instructions:
+            instructions = questions(
+                partial(write_instruction, scene),
+                rng,
+                self.shape.instructions,
+                self.level_weights,
+                self.none_share,
+                [instruction for pair in pairs for instruction in (pair.simple, pair.complex)],
+            )
+            if instructions is not None:
                 concepts = tuple(pair.concept for pair in pairs)
-                return _from_scene(scene, tuple(instructions.values()), concepts)
+                return _from_scene(scene, self.classes, instructions, concepts)
+
+
+@cache
+def drawn_classes() -> dict[str, tuple[str, ...]]:
+    """Attribute -> its classes, of drawn shapes."""
+    return dict(load_vocabulary("shapes").attributes)
+
+
+class Turns:
+    """The place of a picture in its file by its place in a stream: all once before any comes again.
+
+    Args:
+        count: pictures, at least 1.
+        seed, stream: decide the order of every turn.
+    """
+
+    def __init__(self, count: int, seed: int, stream: int) -> None:
+        self.count, self.seed, self.stream = count, seed, stream
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def __getitem__(self, position: int) -> int:
+        turn, place = divmod(position, self.count)
+        if turn not in self._orders:
+            rng = np.random.default_rng([self.seed, self.stream, turn, 1])
+            # A batch may straddle two turns; older ones never come back.
+            kept = {number: order for number, order in self._orders.items() if number == turn - 1}
+            self._orders = kept | {turn: rng.permutation(self.count)}
+        return int(self._orders[turn][place])
+
+
+def check_levels(weights: Mapping[Level, float]) -> None:
+    """Raises ValueError where weights of levels name an unknown one, or none above 0."""
+    if set(weights) - set(LEVELS) or sum(weights.values()) <= 0 or min(weights.values()) < 0:
+        raise ValueError(f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(weights)}")
+
+
+def questions(
+    write: Callable[[np.random.Generator, Level, Granularity], Instruction | None],
+    rng: np.random.Generator,
+    count: int,
+    level_weights: Mapping[Level, float],
+    none_share: float,
+    first: Sequence[Instruction] = (),
+) -> tuple[Instruction, ...] | None:
+    """Different instructions for a scene; None where it gives no occasion for so many.
+
+    Args:
+        write: an instruction of a level and granularity, or None where the scene gives no occasion.
+        rng: decides.
+        count: how many, `first` among them.
+        level_weights: relative frequency of the levels.
+        none_share: share of those that match nothing.
+        first: what they begin with.
+    """
+    found = {instruction.text: instruction for instruction in first}
+    for _ in range(_TRIES * count):
+        if len(found) == count:
+            break
+        level = draw(rng, level_weights)
+        nothing = rng.random() < none_share
+        for _ in range(_TRIES):
+            kind: Granularity = "none" if nothing else draw(rng, _GRANULARITIES[level])
+            written = write(rng, level, kind)
+            if written is not None and written.text not in found:
+                found[written.text] = written
+                break
+    return tuple(found.values()) if len(found) == count else None
 
 
 def draw(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
@@ -239,7 +324,7 @@ class Sample:
         image: uint8 [H, W, 3] RGB.
         masks: bool [N, H, W], the visible part of every object; none empty.
         boxes: float32 [N, 4], cxcywh in 0..1.
-        attributes: int64 [N, 4], as in `Batch.object_attributes`.
+        attributes: int64 [N, A], as in `Batch.object_attributes`.
         instructions: what is asked, with targets as rows of `masks`.
         concepts: the nouns of the pairs that `instructions` begins with, each a simple and a complex one for
             the same targets.
@@ -254,23 +339,46 @@ class Sample:
 
 
 def _from_scene(
-    scene: DrawnScene, instructions: tuple[Instruction, ...], concepts: tuple[str, ...]
+    scene: DrawnScene,
+    classes: Mapping[str, tuple[str, ...]],
+    instructions: tuple[Instruction, ...],
+    concepts: tuple[str, ...],
 ) -> Sample:
     height, width = scene.image.shape[:2]
-    corners = np.array([o.box for o in scene.objects], np.float32).reshape(-1, 4)
-    corners /= np.array([width, height, width, height], np.float32)
-    attributes = [
-        (SHAPES.index(o.shape), COLORS.index(o.color), SIZES.index(o.size), FILLS.index(o.fill))
-        for o in scene.objects
-    ]
+    known = [{"category": o.shape, "color": o.color, "size": o.size, "fill": o.fill} for o in scene.objects]
     return Sample(
         image=scene.image,
         masks=scene.masks,
-        boxes=centre_boxes(corners),
-        attributes=np.array(attributes, np.int64).reshape(-1, 4),
+        boxes=relative_boxes([o.box for o in scene.objects], height, width),
+        attributes=class_numbers(known, classes),
         instructions=instructions,
         concepts=concepts,
     )
+
+
+def class_numbers(
+    known: Sequence[Mapping[str, str | None]], classes: Mapping[str, tuple[str, ...]]
+) -> NDArray[np.int64]:
+    """The classes of N objects, int64 [N, A]; -1 where a value is not known or is none of the classes.
+
+    Args:
+        known: each object's values by attribute.
+        classes: attribute -> its classes.
+    """
+    numbers = {
+        attribute: {name: number for number, name in enumerate(names)} for attribute, names in classes.items()
+    }
+    rows = [[numbers[name].get(values.get(name) or "", -1) for name in classes] for values in known]
+    return np.array(rows, np.int64).reshape(-1, len(classes))
+
+
+def relative_boxes(
+    boxes: Sequence[tuple[float, float, float, float]], height: int, width: int
+) -> NDArray[np.float32]:
+    """(x0, y0, x1, y1) px of N boxes to float32 [N, 4], cxcywh in 0..1."""
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    corners /= np.array([width, height, width, height], np.float32)
+    return centre_boxes(corners)
 
 
 def centre_boxes(corners: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -362,75 +470,3 @@ def _pixel_values(
         image = cv2.resize(image, (size, size), interpolation=filters[rng.integers(len(filters))])  # type: ignore[assignment]
     values: NDArray[np.float32] = to_pixel_values(image, size, _HALVES, _HALVES)[0]
     return values
-
-
-def load_batches(data: Dataset[Batch], numbers: range, *, workers: int) -> Iterator[Batch]:
-    """The batches of these numbers, in order.
-
-    They come from the workers through pipes: a container's /dev/shm is often too small for them.
-
-    Args:
-        data: batches by number; what it raises is raised here.
-        numbers: which.
-        workers: processes that make them ahead of time; 0 makes them here.
-
-    Raises:
-        TrainingError: the processes cannot start, or one has died.
-    """
-    if not workers:
-        yield from (data[number] for number in numbers)
-        return
-    ended, running = multiprocessing.Pipe(duplex=False)
-    try:
-        # Python's own pool tells when a process dies; PyTorch's loader may wait for ever.
-        pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(data, ended, running))
-    except OSError as error:
-        raise TrainingError(
-            f"cannot start {workers} processes that make batches ({error}): they need a writable /dev/shm; "
-            "make it so, or set workers to 0"
-        ) from error
-    waiting: deque[Future[bytes]] = deque()
-    left = iter(numbers)
-    try:
-        for _ in numbers:
-            for number in itertools.islice(left, _AHEAD * workers - len(waiting)):
-                waiting.append(pool.submit(_pickled_batch, number))
-            batch: Batch = pickle.loads(waiting.popleft().result())
-            yield batch
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "a process that makes batches has died: was it killed, or is the memory full? With fewer images "
-            "or workers the run needs less; the same command goes on from the last checkpoint"
-        ) from error
-    finally:
-        running.close()
-        ended.close()
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-_AHEAD: Final = 4  # batches a worker
-_data: Dataset[Batch]  # of this process, where it is a worker
-
-
-def _pickled_batch(number: int) -> bytes:
-    return pickle.dumps(_data[number], pickle.HIGHEST_PROTOCOL)
-
-
-def _start_worker(data: Dataset[Batch], ended: Connection, running: Connection) -> None:
-    """One thread a worker; and signals to the whole process group are the trainer's to answer."""
-    global _data
-    _data = data
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    running.close()
-    threading.Thread(target=_end_with_the_run, args=(ended,), daemon=True).start()
-    torch.set_num_threads(1)
-    # 0 runs serially. 1 would rebuild OpenCV's pool and wait forever for threads that the fork did not copy.
-    cv2.setNumThreads(0)
-
-
-def _end_with_the_run(ended: Connection) -> None:
-    """Whatever the worker is at: nobody waits for it when the trainer has closed its end, or was killed."""
-    trainer = multiprocessing.parent_process()
-    connection.wait([ended] if trainer is None else [ended, trainer.sentinel])
-    os._exit(1)

@@ -6,22 +6,27 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
-from sam3i_edge.data.dataset import Batch, BatchShape, Encode, Sample, assemble, draw, mask_boxes
+from sam3i_edge.data.dataset import (
+    HELD_OUT,
+    Batches,
+    BatchShape,
+    Encode,
+    Part,
+    Sample,
+    Turns,
+    draw,
+    mask_boxes,
+)
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.records import Record
 from sam3i_edge.errors import DataError, ImageError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.pipeline.preprocess import load_image
-
-# One picture in this many is kept for validation.
-HELD_OUT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class _Question:
     text: str
 
 
-class RecordBatches(Dataset[Batch]):
+class RecordBatches(Batches):
     """Batches of the pictures of a folder, by number; every picture once before any comes again.
 
     A picture's instructions are drawn from all its records by level. The concept texts of records of
@@ -47,6 +52,7 @@ class RecordBatches(Dataset[Batch]):
         seed: of the run.
         stream: tells apart the stages of a run.
         level_weights: relative frequency of the levels; a picture without texts of a level gives another.
+        classes: as in `Batches`; the objects of a record have none.
         part: "train" leaves out every twentieth picture (by name), "validation" takes these alone.
         augment: vary the filter that shrinks the image.
 
@@ -63,11 +69,12 @@ class RecordBatches(Dataset[Batch]):
         seed: int,
         stream: int,
         level_weights: Mapping[Level, float],
-        part: Literal["train", "validation"] = "train",
+        classes: Mapping[str, tuple[str, ...]] | None = None,
+        part: Part = "train",
         augment: bool = True,
     ) -> None:
-        self.folder, self.shape, self.encode, self.seed, self.stream = folder, shape, encode, seed, stream
-        self.level_weights, self.augment = dict(level_weights), augment
+        super().__init__(shape, encode, seed=seed, stream=stream, classes=classes, augment=augment)
+        self.folder, self.level_weights = folder, dict(level_weights)
         questions: dict[str, list[_Question]] = defaultdict(list)
         paired: dict[str, list[Record]] = defaultdict(list)
         for record in read_annotations(folder / ANNOTATIONS):
@@ -76,7 +83,7 @@ class RecordBatches(Dataset[Batch]):
                 q for q in _questions(record) if level_weights.get(q.level, 0) > 0
             ]
         # Of all pictures, whatever the levels: one kept from a stage must be kept from all.
-        held_out = sorted(questions)[::HELD_OUT]
+        held_out = set(sorted(questions)[::HELD_OUT])
         self.questions = {
             name: questions[name]
             for name in sorted(questions)
@@ -94,33 +101,15 @@ class RecordBatches(Dataset[Batch]):
                 f"{', '.join(level_weights)}{wanted}; {len(held_out)} of {len(questions)} are kept for "
                 "validation"
             )
-        self._orders: dict[int, list[str]] = {}
+        self._turns = Turns(len(self.questions), seed, stream)
 
     def __len__(self) -> int:
         """Batches that show every picture about once; higher numbers go on."""
         return -(-len(self.questions) // self.shape.images)
 
-    def __getitem__(self, number: int) -> Batch:
-        """The batch of that number; any number from 0 has one."""
-        rng = np.random.default_rng([self.seed, self.stream, number])
-        first = number * self.shape.images
-        samples = []
-        for position in range(first, first + self.shape.images):
-            turn, place = divmod(position, len(self.questions))
-            samples.append(self._sample(self._order(turn)[place], rng))
-        return assemble(samples, self.shape, self.encode, rng, augment=self.augment)
-
-    def _order(self, turn: int) -> list[str]:
-        """The pictures as they come in their `turn`-th showing."""
-        if turn not in self._orders:
-            names = list(self.questions)
-            order = np.random.default_rng([self.seed, self.stream, turn, 1]).permutation(len(names))
-            # A batch may straddle two turns; older ones never come back.
-            self._orders = {kept: value for kept, value in self._orders.items() if kept == turn - 1}
-            self._orders[turn] = [names[i] for i in order]
-        return self._orders[turn]
-
-    def _sample(self, name: str, rng: np.random.Generator) -> Sample:
+    def sample(self, position: int, rng: np.random.Generator) -> Sample:
+        """See `Batches.sample`."""
+        name = list(self.questions)[self._turns[position]]
         records = _some(self.paired[name], self.shape.pairs, rng) if self.shape.pairs else []
         asked = [question for record in records for question in _pair(record, rng)]
         # Where the pairs were all there is to ask, some are asked again.
@@ -147,7 +136,7 @@ class RecordBatches(Dataset[Batch]):
             image=image,
             masks=stack,
             boxes=mask_boxes(stack),
-            attributes=np.full((len(stack), 4), -1, np.int64),
+            attributes=np.full((len(stack), len(self.classes)), -1, np.int64),
             instructions=tuple(instructions),
             concepts=tuple(record.concept[0] for record in records),
         )

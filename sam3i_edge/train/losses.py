@@ -31,7 +31,8 @@ class LossWeights:
         presence: whether anything matches the instruction, every layer.
         mask_bce, mask_dice: matched masks, last layer. semantic_bce, semantic_dice: the union mask.
         grounding: which of the image's objects an instruction means, from the image tokens themselves.
-        attributes: shape, colour, size and fill of every object, from the image features: `AttributeHeads`.
+        attributes: what is known of every object, category and colour first, from the image features:
+            `AttributeHeads`.
         class_form: "focal" is `BCE |p - t|^2` with t = 1 on matched queries, weighted 0.75 there and 0.25 on
             the others, over the number of targets; "iabce" is SAM3's (see `iou_aware_classification`).
         presence_scale: factor inside the presence term (SAM3's focal form with alpha 0.5, gamma 0 halves it).

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.dataset import Batch, drawn_classes
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import AlignmentWeights, alignment_loss
-from sam3i_edge.train.attributes import ATTRIBUTES, AttributeHeads
+from sam3i_edge.train.attributes import AttributeHeads
 from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.distributed import Ranks
 from sam3i_edge.train.losses import LossWeights, segmentation_loss
@@ -31,6 +31,7 @@ class Objective:
         device: CUDA runs the model in bfloat16; losses are float32 everywhere.
         alignment: weights of the terms between the two instructions of a pair.
         ranks: their samples are compared with each other.
+        classes: attribute -> classes, what the heads tell apart; None for those of drawn shapes.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Objective:
         device: torch.device,
         alignment: AlignmentWeights = AlignmentWeights(),  # noqa: B008  (frozen)
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+        *,
+        classes: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.model, self.weights, self.device = model, weights, device
         self.alignment, self.ranks = alignment, ranks
-        self.heads = AttributeHeads(model.config.d_model).to(device)
+        self.heads = AttributeHeads(model.config.d_model, classes or drawn_classes()).to(device)
         self.projector = Projector(model.config.d_model).to(device)
         self.teacher: Distillation | None = None
         self.supervision = 1.0
@@ -131,7 +134,7 @@ class Objective:
             here = batch.to(self.device)
             self.model.image_encoder(here.pixel_values)
             found.append(self.heads.accuracy(self._maps, here))
-        return dict(zip(ATTRIBUTES, torch.stack(found).mean(0).tolist(), strict=True))
+        return dict(zip(self.heads.attributes, torch.stack(found).nanmean(0).tolist(), strict=True))
 
     def _alignment(self, prediction: Prediction, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`alignment_loss` of the batch's pairs, with the concepts' features just computed."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from sam3i_edge.agreement import model_pairs
+import numpy as np
+
+from sam3i_edge.agreement import Pair, model_pairs
 from sam3i_edge.bundle.manifest import Preprocessing
-from sam3i_edge.data.dataset import Encode
+from sam3i_edge.data.dataset import BatchShape, Encode
+from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights
@@ -19,8 +22,10 @@ from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes import Progress
 from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.run_config import TrainConfig
+from sam3i_edge.train.run_data import RunData
 
 _CALIBRATION_SEED = 1  # of drawn pairs; the agreement gate's are of seed 0
+_CALIBRATION_STREAM = 1_001  # of batches; those of training and validation have others
 
 
 class QuantizedRun:
@@ -30,11 +35,14 @@ class QuantizedRun:
         config: with a recipe.
         sizes: of the model.
         encode: text to token ids int64 [32].
+        data: of the run.
         folder: of the run; `quant/` in it holds what post-training quantization gave and what training gave.
     """
 
-    def __init__(self, config: TrainConfig, sizes: ModelConfig, encode: Encode, folder: Path) -> None:
-        self.config, self.sizes, self.encode = config, sizes, encode
+    def __init__(
+        self, config: TrainConfig, sizes: ModelConfig, encode: Encode, data: RunData, folder: Path
+    ) -> None:
+        self.config, self.sizes, self.encode, self.data = config, sizes, encode, data
         self.ptq_path = folder / "quant" / "ptq.safetensors"
         self.path = folder / "quant" / f"{config.qat.recipe}.safetensors"
 
@@ -52,13 +60,7 @@ class QuantizedRun:
         """
         model = SAM3I(self.sizes)
         load_weights(model, Path(self.config.start))
-        data = self.config.data
-        wanted = self.config.qat.calibration_pairs
-        pairs = (
-            recorded_pairs(Path(data), wanted)
-            if data
-            else model_pairs(wanted, self.sizes, seed=_CALIBRATION_SEED)
-        )
+        pairs = self._pairs(self.config.qat.calibration_pairs)
         preprocessing = Preprocessing(image_size=self.sizes.image_size)
         recipe = RECIPES[self.config.qat.recipe]
         prepared = Prepared(
@@ -68,6 +70,26 @@ class QuantizedRun:
         self.ptq_path.parent.mkdir(parents=True, exist_ok=True)
         spec.save(self.ptq_path)
         return insert_trained_layers(prepared.model.requires_grad_(True), spec)
+
+    def _pairs(self, wanted: int) -> list[Pair]:
+        """What activations are measured on."""
+        if not self.config.data:
+            return model_pairs(wanted, self.sizes, seed=_CALIBRATION_SEED)
+        if isinstance(self.config.data, str) and self.data.annotated:
+            return recorded_pairs(Path(self.config.data), wanted)
+        shape = BatchShape(images=1, image_size=self.sizes.image_size, mask_size=self.sizes.mask_size)
+        batches = self.data.batches(
+            shape,
+            self.encode,
+            stream=_CALIBRATION_STREAM,
+            level_weights=dict.fromkeys(LEVELS if self.sizes.adapter_dim else LEVELS[:1], 1.0),
+            none_share=0.2,
+            part="train",
+        )
+        rng = np.random.default_rng([self.config.seed, _CALIBRATION_STREAM])
+        samples = [batches.sample(place, rng) for place in range(-(-wanted // shape.instructions))]
+        pairs = [Pair(s.image, i.text, i.level, i.granularity) for s in samples for i in s.instructions]
+        return pairs[:wanted]
 
     def structure(self) -> SAM3I:
         """The model to train with the scales of an earlier `start`; its weights come from a checkpoint."""

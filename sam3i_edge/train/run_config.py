@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
 
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.errors import TrainingError
@@ -98,6 +98,39 @@ class StageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    """Where a share of a run's pictures comes from.
+
+    Attributes:
+        path: folder with `images/` and either SAM3-I's `annotations.json` or scene files, `scenes.jsonl`, of
+            which attributes and instructions are drawn anew each time; "" for drawn scenes, of which no two
+            are the same.
+        weight: of its pictures, beside the other sources'.
+        vocabulary: name or JSON file, for scene files.
+        validation: folder of scene files to validate on; "" keeps a twentieth of `path` for that.
+    """
+
+    path: str = ""
+    weight: float = 1.0
+    vocabulary: str = "tabletop"
+    validation: str = ""
+
+    def __post_init__(self) -> None:
+        _positive(self, _BATCH, "weight")
+        if self.validation and not self.path:
+            raise ValueError("validation is for folders; drawn scenes are always new: leave it out")
+
+
+def _kind(data: object) -> str:
+    return "folder" if isinstance(data, str) else "sources"
+
+
+_Data = Annotated[
+    Annotated[str, Tag("folder")] | Annotated[tuple[DataSource, ...], Tag("sources")], Discriminator(_kind)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QatConfig:
     """Quantization-aware training: a run whose layers compute as the quantized model's will.
 
@@ -133,8 +166,7 @@ class TrainConfig:
         seed: of the weights, the scenes and the dropout.
         stages: in order; each starts from the averaged weights that the one before ended with.
         start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
-        data: folder with SAM3-I's `annotations.json` and `images/` to train on, a twentieth of it kept for
-            validation; "" for drawn scenes, of which no two steps see the same.
+        data: where the pictures come from: one folder, "" for drawn scenes, or several sources.
         images, instructions, mask_instructions: images a step and rank, instructions an image, and how many
             get masks.
         losses: weights of the terms.
@@ -157,7 +189,7 @@ class TrainConfig:
     seed: int = 0
     stages: tuple[StageConfig, ...]
     start: str = ""
-    data: str = ""
+    data: _Data = ""
     images: int = 8
     instructions: int = 6
     mask_instructions: int = 2
@@ -209,8 +241,10 @@ class TrainConfig:
                         f"stage {stage.name!r}: quantization-aware training keeps the model's image size and "
                         "adapters, and has no stage 'image': set image_size 0 and renew false"
                     )
-        if "image" in names and (self.data or not self.losses.attributes):
-            raise ValueError("stage 'image' needs drawn scenes (no data) and losses.attributes above 0")
+        if "image" in names and not self.losses.attributes:
+            raise ValueError("stage 'image' needs losses.attributes above 0")
+        if not self.sources:
+            raise ValueError('data is an empty list: name a source, or "" for drawn scenes')
         for stage in self.stages:
             if 2 * stage.pairs > self.mask_instructions:
                 raise ValueError(
@@ -219,6 +253,11 @@ class TrainConfig:
                 )
         if self.alignment.on and not any(stage.pairs for stage in self.stages):
             raise ValueError("alignment has weights above 0, but no stage has pairs: set pairs in stage '3'")
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """What `data` stands for."""
+        return (DataSource(path=self.data),) if isinstance(self.data, str) else self.data
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for `json.dump`."""

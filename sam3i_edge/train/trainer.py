@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from sam3i_edge.data.dataset import Batch, BatchShape, Encode, SceneBatches, load_batches
-from sam3i_edge.data.record_batches import RecordBatches
+from sam3i_edge.data.batch_loading import load_batches
+from sam3i_edge.data.dataset import Batch, Batches, BatchShape, Encode
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import PRESETS as MODELS
@@ -26,6 +26,7 @@ from sam3i_edge.train.distributed import Ranks, joined
 from sam3i_edge.train.interruption import PATIENCE, Overdue, stop_on_signal
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.run_config import StageConfig, TrainConfig
+from sam3i_edge.train.run_data import RunData
 from sam3i_edge.train.run_folder import RunFolder, TrainingState
 from sam3i_edge.train.sharding import Sharded, clip_gradients, gathered, optimizer_state
 
@@ -91,7 +92,7 @@ def run_training(
         TrainingError: the folder belongs to another run, a file is damaged, the device is missing, the model
             should be shared out and there is one process, or the loss is no longer finite; the last
             checkpoint stays.
-        DataError: the annotation file of `config.data` breaks the layout.
+        DataError: a file of `config.data` is missing or breaks its layout.
     """
     if config.model and config.model not in MODELS:
         raise TrainingError(f"unknown model {config.model!r}; choose from {', '.join(MODELS)}")
@@ -159,13 +160,14 @@ class _Run:
         self.stage, self.step = 0, 0
         self.validates = ranks.rank == 0 or config.shard
         self.sharded: Sharded | None = None
+        self.data = RunData(config)
         self.sizes = MODELS[config.model] if config.model else read_config(Path(config.start))
         self.quantized = None
         if config.qat.recipe:
             # torchao is needed by these runs alone.
             from sam3i_edge.train.quantized_run import QuantizedRun
 
-            self.quantized = QuantizedRun(config, self.sizes, encode, folder.path)
+            self.quantized = QuantizedRun(config, self.sizes, encode, self.data, folder.path)
         else:
             self.model, self.objective = self._build(config.stages[0])
         self.sums: dict[str, float] = {}
@@ -223,7 +225,9 @@ class _Run:
             model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sharded = None
         config = self.config
-        objective = Objective(model, config.losses, self.device, config.alignment, self.ranks)
+        objective = Objective(
+            model, config.losses, self.device, config.alignment, self.ranks, classes=self.data.classes
+        )
         if self.quantized is not None:
             teacher = self.quantized.teacher()
             teacher.teacher.to(self.device)
@@ -303,7 +307,7 @@ class _Run:
                 self.held_out = []
             self._open_stage(None)
 
-    def _batches(self, stream: int) -> SceneBatches | RecordBatches:
+    def _batches(self, stream: int) -> Batches:
         config, sizes = self.config, self.model.config
         held_out = stream == _VALIDATION_STREAM
         # Stage "image" reads no instruction.
@@ -316,27 +320,14 @@ class _Run:
             mask_size=sizes.mask_size,
             pairs=0 if held_out else self.current.pairs,
         )
-        # The same scenes and instructions in every stage, so that their figures compare.
-        levels = dict.fromkeys(LEVELS, 1.0) if held_out else self.current.level_weights
-        if config.data:
-            return RecordBatches(
-                Path(config.data),
-                shape,
-                self.encode,
-                seed=config.seed,
-                stream=stream,
-                level_weights=levels,
-                part="validation" if held_out else "train",
-                augment=not held_out,
-            )
-        return SceneBatches(
+        return self.data.batches(
             shape,
             self.encode,
-            seed=config.seed,
             stream=stream,
-            level_weights=levels,
+            # The same scenes and instructions in every stage, so that their figures compare.
+            level_weights=dict.fromkeys(LEVELS, 1.0) if held_out else self.current.level_weights,
             none_share=self.current.none_share,
-            augment=not held_out,
+            part="validation" if held_out else "train",
         )
 
     def _train_step(self, batch: Batch) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from sam3i_edge.data.batch_loading import load_batches
 from sam3i_edge.data.dataset import (
     Batch,
     BatchShape,
     Sample,
     SceneBatches,
     assemble,
-    load_batches,
     mask_boxes,
     shrink_mask,
 )

@@ -103,7 +103,9 @@ def test_every_picture_once_a_turn_and_none_of_the_held_out(tmp_path):
     write_scenes(tmp_path / "data", count=22, seed=0)
     data = batches(tmp_path / "data", replace(SHAPE, images=3))
     assert len(data) == 7
-    names = [[data._order(turn)[place] for place in range(20)] for turn in range(2)]
+    names = [
+        [list(data.questions)[data._turns[20 * turn + place]] for place in range(20)] for turn in range(2)
+    ]
     held_out = batches(tmp_path / "data", part="validation")
     assert sorted(held_out.questions) == ["000000.png", "000020.png"]
     assert not set(held_out.questions) & set(data.questions)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.dataset import BatchShape, SceneBatches, drawn_classes
 from sam3i_edge.train.attributes import AttributeHeads
 
 WIDTH = 16
@@ -23,7 +23,7 @@ def maps():
 
 
 def test_the_loss_by_hand(batch):
-    heads, found = AttributeHeads(WIDTH), maps()
+    heads, found = AttributeHeads(WIDTH, drawn_classes()), maps()
     wanted = 0.0
     for weight, features, norm, classes in zip(
         (0.3, 0.3, 1.0), found, heads.norms, heads.classes, strict=True
@@ -39,7 +39,7 @@ def test_the_loss_by_hand(batch):
 
 
 def test_unknown_attributes_count_nothing(batch):
-    heads, found = AttributeHeads(WIDTH), maps()
+    heads, found = AttributeHeads(WIDTH, drawn_classes()), maps()
     nothing = replace(batch, object_attributes=torch.full_like(batch.object_attributes, -1))
     loss = heads(found, nothing)
     assert loss == 0
@@ -61,7 +61,7 @@ def test_unknown_attributes_count_nothing(batch):
 
 
 def test_accuracy_is_that_of_the_coarsest_map(batch):
-    heads, found = AttributeHeads(WIDTH), maps()
+    heads, found = AttributeHeads(WIDTH, drawn_classes()), maps()
     shape, color, *_ = heads.logits(found, batch)[-1]
     told = batch.object_attributes.clone()
     told[:, 0] = shape.argmax(1)
@@ -71,7 +71,7 @@ def test_accuracy_is_that_of_the_coarsest_map(batch):
 
 
 def test_an_object_reads_its_own_image_and_place(batch):
-    heads, found = AttributeHeads(WIDTH), maps()
+    heads, found = AttributeHeads(WIDTH, drawn_classes()), maps()
     for level in found:
         level.requires_grad_()
     heads.logits(found, batch)[-1][0][0].sum().backward()

@@ -21,7 +21,7 @@ from sam3i_edge.data.dataset import BatchShape, SceneBatches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights
-from sam3i_edge.train import trainer
+from sam3i_edge.train import run_data, trainer
 from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
@@ -89,7 +89,7 @@ def test_a_run_tells_and_writes_what_it_did(whole, tiny_run):
     ]
     assert set(stages) == {"image", "base", "detail", "1", "2", "3"}
     figures = {r["stage"]: set(r["validation"]) for r in rows if "validation" in r}
-    assert figures["image"] == {"shape", "color", "size", "fill"}
+    assert figures["image"] == {"category", "color", "size", "fill"}
     assert {"presence", "concept"} <= figures["base"]
     assert {r["stage"] for r in rows if "attributes" in r} == {"image", "base", "detail"}
     assert {r["stage"] for r in rows if "grounding" in r} == {"base", "detail", "1", "2", "3"}
@@ -208,7 +208,7 @@ def test_a_signal_ends_a_step_that_does_not_end(tmp_path, tiny_run, encode, monk
                 time.sleep(600)
             return super().__getitem__(number)
 
-    monkeypatch.setattr(trainer, "SceneBatches", Endless)
+    monkeypatch.setattr(run_data, "SceneBatches", Endless)
     monkeypatch.setattr(trainer, "PATIENCE", 0.2)
     config = replace(tiny_run, checkpoint_every=1, workers=workers)
     watch = Watch(("step", "base", 2), threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start)

@@ -1,0 +1,1 @@
+"""Annotated pictures of every kind, as scenes."""
