@@ -21,6 +21,7 @@ from pydantic import (
 
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.data.instructions import Granularity
+from sam3i_edge.data.segmentation import Segmentation
 from sam3i_edge.errors import DataError
 from sam3i_edge.pipeline.preprocess import MAX_PIXELS
 
@@ -47,6 +48,12 @@ def relative(name: object) -> object:
     return str(path)
 
 
+def small_enough(width: int, height: int) -> None:
+    """Refuses a picture of more pixels than are ever read."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"width x height is {width} x {height}, at most {MAX_PIXELS:,} pixels are allowed")
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -57,8 +64,8 @@ Identity = Annotated[
 ]
 FileName = Annotated[str, BeforeValidator(relative)]  # of a picture, inside the folder of images
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
-_Words = Annotated[str, Field(pattern=r"\S")]
-_Texts = Annotated[list[_Words], BeforeValidator(_listed)]
+Words = Annotated[str, Field(pattern=r"\S")]
+_Texts = Annotated[list[Words], BeforeValidator(_listed)]
 _Coordinate = Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]
 _Polygon = Annotated[list[_Coordinate], Field(min_length=2)]
 _Count = Annotated[int, Field(ge=0, le=MAX_PIXELS)]
@@ -88,10 +95,7 @@ class Image(_Part):
 
     @model_validator(mode="after")
     def _small_enough(self) -> Image:
-        if self.width * self.height > MAX_PIXELS:
-            raise ValueError(
-                f"width x height is {self.width} x {self.height}, at most {MAX_PIXELS:,} pixels are allowed"
-            )
+        small_enough(self.width, self.height)
         return self
 
 
@@ -136,12 +140,18 @@ class Target(_Part):
         Annotated[_Polygons, Tag(_POLYGONS)] | Annotated[RunLengths, Tag(_RUNS)], Discriminator(_kind)
     ]
 
+    @property
+    def outline(self) -> Segmentation:
+        """The segmentation as plain values."""
+        shape = self.segmentation
+        return shape if isinstance(shape, list) else {"size": shape.size, "counts": shape.counts}
+
 
 class Category(_Part):
     """An entry of `categories`."""
 
     id: Identity
-    name: _Words
+    name: Words
 
 
 class AnnotationFile(_Part):
@@ -180,6 +190,16 @@ def read_file(path: Path) -> AnnotationFile:
     return found
 
 
+def field_path(error: ValidationError) -> list[int | str]:
+    """Names and numbers that lead to the first thing that is wrong, as the file has them."""
+    return [part for part in error.errors(include_url=False)[0]["loc"] if part not in (*_TAGS, "int")]
+
+
+def field_name(path: list[int | str]) -> str:
+    """The same as text, to follow the name of a record."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f": {part}" for part in path)
+
+
 def _complaint(path: Path, content: bytes, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
@@ -192,12 +212,11 @@ def _complaint(path: Path, content: bytes, error: ValidationError) -> str:
         and not any(isinstance(i, dict) and "text_inst_input" in i for i in images)
     ):
         return f"{path}: no image has instructions, as in COCO's own files; {WANTED}"
-    place = [part for part in first["loc"] if part not in (*_TAGS, "int")]
+    place = field_path(error)
     record = ""
     if len(place) > 1 and place[0] in ("images", "annotations"):
         entry = raw[place[0]][place[1]]
         if isinstance(entry, dict) and isinstance(entry.get("id"), int | str):
             record = f"{str(place[0]).removesuffix('s')} {entry['id']}"
             place = place[2:]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f": {part}" for part in place)
-    return f"{path}: {first_problem(error, (record + field).removeprefix(': '))}"
+    return f"{path}: {first_problem(error, (record + field_name(place)).removeprefix(': '))}"

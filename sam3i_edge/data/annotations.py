@@ -27,8 +27,9 @@ from pydantic import ValidationError
 import sam3i_edge
 from sam3i_edge.data.annotation_schema import AnnotationFile, read_file
 from sam3i_edge.data.polygons import polygon_mask
-from sam3i_edge.data.records import Annotation, Record, Segmentation, scene_records, targets_of
+from sam3i_edge.data.records import Annotation, Record, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.segmentation import Segmentation
 from sam3i_edge.errors import DataError
 from sam3i_edge.files import sweep, write_whole
 from sam3i_edge.masks import rle
@@ -211,15 +212,12 @@ def _records(file: AnnotationFile, source: str) -> list[Record]:
             raise DataError(
                 f"{source}: annotation {identity}: image_id: {target.image_id} is the id of no image"
             )
-        shape = target.segmentation
         targets[target.image_id].append(
             Annotation(
                 id=identity,
                 category="" if target.category_id is None else categories.get(target.category_id, ""),
                 bbox=target.bbox,
-                segmentation=shape
-                if isinstance(shape, list)
-                else {"size": shape.size, "counts": shape.counts},
+                segmentation=target.outline,
                 iscrowd=target.iscrowd,
             )
         )

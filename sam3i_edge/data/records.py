@@ -6,22 +6,18 @@ has target sets. `scene_records` makes those of a drawn scene.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
-from sam3i_edge.data.polygons import polygon_mask
 from sam3i_edge.data.scenes import DrawnScene
-from sam3i_edge.errors import DataError
+from sam3i_edge.data.segmentation import Segmentation, mask_of
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.masks import rle
-
-Segmentation = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons, or COCO run lengths
 
 MIXED: Final = "shape"  # category of targets of several shapes
 
@@ -82,24 +78,9 @@ class Record:
         """
         stack = np.zeros((len(self.annotations), self.height, self.width), np.bool_)
         for mask, annotation in zip(stack, self.annotations, strict=True):
-            mask[...] = self._mask(annotation)
+            where = f"{self.source or 'record'}: image {self.image_id}, annotation {annotation.id}"
+            mask[...] = mask_of(annotation.segmentation, self.height, self.width, where)
         return stack
-
-    def _mask(self, annotation: Annotation) -> NDArray[np.bool_]:
-        where = f"{self.source or 'record'}: image {self.image_id}, annotation {annotation.id}: segmentation"
-        shape = annotation.segmentation
-        try:
-            if not isinstance(shape, Mapping):
-                return polygon_mask(shape, self.height, self.width)
-            if list(shape.get("size", ())) == [self.height, self.width]:
-                return rle.decode(shape)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}; write it again with its real size") from error
-        found = " x ".join(map(str, shape.get("size", ())))
-        raise DataError(
-            f"{where} is {found} (height x width), its image {self.height} x {self.width}; "
-            "correct the one that is wrong"
-        )
 
 
 def targets_of(record: Record) -> NDArray[np.bool_]:

@@ -42,7 +42,7 @@ class RunData:
             elif _has_scenes(Path(source.path)):
                 vocabulary = load_vocabulary(source.vocabulary)
                 for path in filter(None, (source.path, source.validation)):
-                    self._files[path, source.vocabulary] = SceneFileSource(Path(path), vocabulary)
+                    self._files[path, source.vocabulary] = SceneFileSource(Path(path), vocabulary, whole=True)
                 found.append(vocabulary.attributes)
             elif source.validation:
                 raise DataError(f"{source.path}: validation is for folders with {SCENES}; leave it out")
