@@ -15,7 +15,7 @@ annotations of an image record are its targets, whatever their category.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from sam3i_edge.data.records import Annotation, Record, scene_records, targets_o
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.segmentation import Segmentation
 from sam3i_edge.errors import DataError
-from sam3i_edge.files import sweep, write_whole
+from sam3i_edge.files import sweep, whole_file, write_whole
 from sam3i_edge.masks import rle
 from sam3i_edge.runtimes import Progress
 
@@ -57,17 +57,18 @@ def read_annotations(path: str | Path) -> list[Record]:
     return _records(read_file(path), str(path))
 
 
-def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
+def write_annotations(path: str | Path, records: Collection[Record]) -> None:
     """Writes records as one annotation file, whole or not at all.
 
     Args:
         path: replaced when the new file is complete; its folder must exist.
-        records: image ids and annotation ids must each be unique.
+        records: gone through twice, one at a time; image ids and annotation ids must each be unique.
 
     Raises:
         ValueError: an id appears twice.
     """
-    write_whole(Path(path), _json(records))
+    with whole_file(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(_chunks(records))
 
 
 def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | None = None) -> list[Record]:
@@ -106,7 +107,7 @@ def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | No
     sweep(out, out / IMAGES)
     # Without the line that the kill may have cut.
     head = json.dumps({"seed": seed, "version": sam3i_edge.__version__})
-    write_whole(journal, "".join(f"{line}\n" for line in (head, *map(_json, scenes))))
+    write_whole(journal, "".join(f"{line}\n" for line in (head, *map(as_json, scenes))))
     annotations = sum(len(record.annotations) for scene in scenes for record in scene)
     first_id = sum(map(len, scenes)) + 1
     digits = max(6, len(str(count - 1)))
@@ -126,7 +127,7 @@ def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | No
         first_id += len(scene)
         scenes.append(scene)
         with journal.open("a", encoding="utf-8") as lines:
-            lines.write(_json(scene) + "\n")
+            lines.write(as_json(scene) + "\n")
         if progress is not None:
             progress(f"scene {number + 1:,} of {count:,}", (number + 1) / count)
     records = [record for scene in scenes for record in scene]
@@ -147,49 +148,79 @@ def _begun(journal: Path, seed: int) -> list[list[Record]]:
     scenes = []
     for line in lines:
         try:
-            scenes.append(_records(AnnotationFile.model_validate_json(line), ""))
+            scenes.append(from_json(line))
         except ValidationError:  # cut by the kill
             break
     return scenes
 
 
-def _json(records: Iterable[Record]) -> str:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+def as_json(records: Collection[Record]) -> str:
+    """The content of an annotation file of these records, on one line; `from_json` reads it."""
+    return "".join(_chunks(records))
+
+
+def from_json(line: str | bytes) -> list[Record]:
+    """The records of a content.
+
+    Raises:
+        ValueError: it breaks the layout, or was cut.
+    """
+    return _records(AnnotationFile.model_validate_json(line), "")
+
+
+def _chunks(records: Collection[Record]) -> Iterator[str]:
+    """The content in pieces, so that no more than one record is in memory."""
+    info = {"description": "SAM3-I annotations", "version": sam3i_edge.__version__}
+    yield f'{{"info":{_dumped(info)},"images":['
+    seen: set[int | str] = set()
+    for record in records:
+        yield _comma(seen) + _dumped(_image_entry(record))
+        _once(seen, "image", record.image_id)
+    yield '],"annotations":['
+    seen.clear()
     categories: dict[str, int] = {}
     for record in records:
-        images.append(
-            {
-                "id": record.image_id,
-                "file_name": record.file_name,
-                "width": record.width,
-                "height": record.height,
-                **({} if record.granularity is None else {"granularity": record.granularity}),
-                "text_inst_input": {key: list(getattr(record, name)) for name, key in _TEXTS.items()},
-            }
-        )
         for target in record.annotations:
-            entry: dict[str, Any] = {"id": target.id, "image_id": record.image_id}
-            if target.category:
-                entry["category_id"] = categories.setdefault(target.category, len(categories) + 1)
-            if target.bbox is not None:
-                entry["bbox"] = list(target.bbox)
-            entry["area"] = _area(record, target)
-            entry["iscrowd"] = target.iscrowd
-            entry["segmentation"] = _plain(target.segmentation)
-            annotations.append(entry)
-    for kind, entries in (("image", images), ("annotation", annotations)):
-        ids = [entry["id"] for entry in entries]
-        if len(set(ids)) != len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
-            raise ValueError(f"{kind} id {twice} appears twice; number the {kind}s anew before writing")
-    whole = {
-        "info": {"description": "SAM3-I annotations", "version": sam3i_edge.__version__},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+            yield _comma(seen) + _dumped(_annotation_entry(record, target, categories))
+            _once(seen, "annotation", target.id)
+    yield f'],"categories":{_dumped([{"id": n, "name": name} for name, n in categories.items()])}}}'
+
+
+def _image_entry(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.image_id,
+        "file_name": record.file_name,
+        "width": record.width,
+        "height": record.height,
+        **({} if record.granularity is None else {"granularity": record.granularity}),
+        "text_inst_input": {key: list(getattr(record, name)) for name, key in _TEXTS.items()},
     }
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+
+
+def _annotation_entry(record: Record, target: Annotation, categories: dict[str, int]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": target.id, "image_id": record.image_id}
+    if target.category:
+        entry["category_id"] = categories.setdefault(target.category, len(categories) + 1)
+    if target.bbox is not None:
+        entry["bbox"] = list(target.bbox)
+    entry["area"] = _area(record, target)
+    entry["iscrowd"] = target.iscrowd
+    entry["segmentation"] = _plain(target.segmentation)
+    return entry
+
+
+def _comma(seen: set[int | str]) -> str:
+    return "," if seen else ""
+
+
+def _once(seen: set[int | str], kind: str, identity: int | str) -> None:
+    if identity in seen:
+        raise ValueError(f"{kind} id {identity} appears twice; number the {kind}s anew before writing")
+    seen.add(identity)
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _area(record: Record, target: Annotation) -> int:
