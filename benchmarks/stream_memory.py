@@ -30,7 +30,7 @@ def resident_mib() -> float:
 
 
 def main(frames: int, model: str) -> None:
-    images = [draw_scene(np.random.default_rng(seed), (480, 640)).image for seed in range(16)]
+    images = [draw_scene(np.random.default_rng(seed), (480, 640)).pixels() for seed in range(16)]
     with Segmenter(model) as segmenter, segmenter.stream(itertools.cycle(images), "star") as stream:
         segmenter.prepare()  # text encoders would open when their level is first asked
         info, here = segmenter.info, machine.inspect()

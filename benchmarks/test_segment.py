@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sam3i_edge import Segmenter
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.levels import LEVELS, Level
 
 _WARM_UP = 8
@@ -47,13 +48,13 @@ def questions(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> list[_
         scene = draw_scene(rng, _SIZE)
         # The concept level knows few phrases: they run out, and the other levels have more.
         for level in (LEVELS[len(found) % 3], "simple", "complex"):
-            written = write_instruction(scene, rng, level)
+            written = write_instruction(scene, load_vocabulary("shapes"), rng, level)
             if written is not None and written.text not in texts:
                 texts.add(written.text)
                 path = folder / f"{len(found)}.png"
-                if not cv2.imwrite(str(path), np.ascontiguousarray(scene.image[..., ::-1])):
+                if not cv2.imwrite(str(path), np.ascontiguousarray(scene.pixels()[..., ::-1])):
                     raise OSError(f"cannot write {path}")
-                found.append(_Question(scene.image, path, written.text, level))
+                found.append(_Question(scene.pixels(), path, written.text, level))
                 break
     return found
 

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.instructions import Granularity, write_instruction
-from sam3i_edge.data.scenes import DrawnScene, draw_scene
+from sam3i_edge.data.scene import Scene
+from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import ExportError, ParityError
 from sam3i_edge.evaluate.assignment import linear_assignment
 from sam3i_edge.levels import LEVELS, Level
@@ -154,6 +156,7 @@ def drawn_pairs(count: int, seed: int = 0, *, boxes: int = 0) -> list[Pair]:
     order: tuple[Granularity, ...] = ("one", "all", "none", "subset", "one")
     kinds = [(level, kind) for kind in order for level in LEVELS]
     pairs: list[Pair] = []
+    vocabulary = load_vocabulary("shapes")
     number = 0
     while len(pairs) < count:
         rng = np.random.default_rng((*_SEED, seed, number))
@@ -161,12 +164,12 @@ def drawn_pairs(count: int, seed: int = 0, *, boxes: int = 0) -> list[Pair]:
         scene = draw_scene(rng)
         for offset in range(5):  # a few instructions an image, as users ask
             level, kind = kinds[(len(pairs) + offset) % len(kinds)]
-            written = write_instruction(scene, rng, level, kind)
+            written = write_instruction(scene, vocabulary, rng, level, kind)
             if written is not None and len(pairs) < count:
                 shown = None
                 if boxes and written.targets and len(pairs) % 2:
                     shown = _boxes_of(scene, written.targets, 1 + len(pairs) // 2 % boxes)
-                pairs.append(Pair(scene.image, written.text, level, written.granularity, shown))
+                pairs.append(Pair(scene.pixels(), written.text, level, written.granularity, shown))
     return pairs
 
 
@@ -176,7 +179,7 @@ def model_pairs(count: int, config: ModelConfig, boxes: int = 0, seed: int = 0) 
     return pairs if config.adapter_dim else [replace(pair, level="concept") for pair in pairs]
 
 
-def _boxes_of(scene: DrawnScene, targets: Sequence[int], most: int) -> BoxPrompt:
+def _boxes_of(scene: Scene, targets: Sequence[int], most: int) -> BoxPrompt:
     others = [number for number in range(len(scene.objects)) if number not in targets]
     order = [number for pair in zip_longest(targets, others) for number in pair if number is not None][:most]
     return BoxPrompt.of([scene.objects[number].box for number in order], [n in targets for n in order])

@@ -17,7 +17,9 @@ import numpy as np
 
 from sam3i_edge import Segmenter
 from sam3i_edge.data.instructions import Instruction, write_instruction
-from sam3i_edge.data.scenes import DrawnScene, draw_scene
+from sam3i_edge.data.scene import Scene
+from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.masks import overlay
 from sam3i_edge.result import Result
 
@@ -27,13 +29,13 @@ LEAST_IOU = 0.9
 LONGEST = 44  # letters that fit in a caption's line
 
 
-def scene_of(seed: int) -> tuple[DrawnScene, list[Instruction]]:
+def scene_of(seed: int) -> tuple[Scene, list[Instruction]]:
     """A drawn scene and an instruction of each kind in `ASKED`."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, SIZE, objects=OBJECTS)
     chosen: list[Instruction] = []
     for level, kind in ASKED:
-        written = (write_instruction(scene, rng, level, kind) for _ in range(20))
+        written = (write_instruction(scene, load_vocabulary("shapes"), rng, level, kind) for _ in range(20))
         fitting = [
             one for one in written if one and one.text.islower() and len(one.text) <= LONGEST
             and one.targets not in [other.targets for other in chosen]
@@ -44,7 +46,7 @@ def scene_of(seed: int) -> tuple[DrawnScene, list[Instruction]]:
     return scene, chosen
 
 
-def wrong(result: Result, drawn: DrawnScene, asked: Instruction) -> str | None:
+def wrong(result: Result, drawn: Scene, asked: Instruction) -> str | None:
     """What is wrong with an answer, or None."""
     if len(result) != len(asked.targets):
         return f"{len(result)} found, {len(asked.targets)} drawn"
@@ -62,7 +64,7 @@ def main() -> None:
     drawn, instructions = scene_of(given.seed)
     cells = []
     with Segmenter() as segmenter, TemporaryDirectory() as folder:
-        scene = segmenter.encode(drawn.image)
+        scene = segmenter.encode(drawn.pixels())
         for asked in instructions:
             result = scene.segment(asked.text, level=asked.level)
             problem = wrong(result, drawn, asked)

@@ -17,6 +17,7 @@ from sam3i_edge.agreement import Instances, Pair, compare
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.evaluate.assignment import linear_assignment
 from sam3i_edge.export.coreml.mil_reference import MilGraphs
 from sam3i_edge.export.staged import FileGraphs, GraphSource, answers
@@ -34,10 +35,10 @@ def pairs_of(seed: int) -> list[Pair]:
     scene = draw_scene(rng, SIZE, objects=OBJECTS)
     pairs = []
     for level, kind in ASKED:
-        written = write_instruction(scene, rng, level, kind)
+        written = write_instruction(scene, load_vocabulary("shapes"), rng, level, kind)
         if written is None:
             raise SystemExit(f"the picture of seed {seed} allows no {kind!r} instruction: take another seed")
-        pairs.append(Pair(scene.image, written.text, level, written.granularity))
+        pairs.append(Pair(scene.pixels(), written.text, level, written.granularity))
     return pairs
 
 

@@ -43,7 +43,7 @@ def make_inputs(folder: Path, place: Path) -> None:
     rng = np.random.default_rng(0)
     ids = np.zeros(config.text_context, np.int64)
     ids[:12] = rng.integers(1, config.vocab_size, 12)
-    pixels = to_pixel_values(draw_scene(rng).image, config.image_size, (0.5,) * 3, (0.5,) * 3)
+    pixels = to_pixel_values(draw_scene(rng).pixels(), config.image_size, (0.5,) * 3, (0.5,) * 3)
     source = TorchGraphs(folder / "weights", config)
 
     def run(graph: str, inputs: Arrays, wanted: Sequence[str]) -> Arrays:

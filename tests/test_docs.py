@@ -127,7 +127,9 @@ def test_the_first_sample_runs(page, tmp_path):
     from sam3i_edge.masks import overlay
 
     sample = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[1]
-    overlay.write(draw_scene(np.random.default_rng(171), (360, 500), objects=8).image, tmp_path / "scene.png")
+    overlay.write(
+        draw_scene(np.random.default_rng(171), (360, 500), objects=8).pixels(), tmp_path / "scene.png"
+    )
     done = subprocess.run(
         [sys.executable, "-c", sample], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -61,6 +61,7 @@ def test_odd_texts_get_some_level(text):
 def test_agrees_with_the_generator_on_phrases_it_was_not_tuned_on():
     from sam3i_edge.data.instructions import write_instruction
     from sam3i_edge.data.scenes import draw_scene
+    from sam3i_edge.data.vocabulary import load_vocabulary
 
     rng = np.random.default_rng(2024)
     right = {level: [] for level in LEVELS}
@@ -68,7 +69,7 @@ def test_agrees_with_the_generator_on_phrases_it_was_not_tuned_on():
         scene = draw_scene(rng, (128, 128))
         for level in LEVELS:
             for _ in range(4):
-                written = write_instruction(scene, rng, level)
+                written = write_instruction(scene, load_vocabulary("shapes"), rng, level)
                 if written is not None:
                     right[level].append(route(written.text) == level)
     # Measured on 3,000 phrases: .99, .98, .98. "Red star" is written for one star and for all of them.

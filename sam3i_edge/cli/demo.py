@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sam3i_edge.data.instructions import Granularity, Instruction
-    from sam3i_edge.data.scenes import DrawnScene
+    from sam3i_edge.data.scene import Scene
     from sam3i_edge.levels import Level
 
 # Asked in this order, where the scene allows; "none" asks for something that is not there.
@@ -52,13 +52,13 @@ def demo(
     instructions = _instructions(drawn, rng)
     with Segmenter(model, device, threads=threads) as segmenter:
         out.mkdir(parents=True, exist_ok=True)
-        picture = overlay.write(drawn.image, out / "scene.png")
-        scene = segmenter.encode(drawn.image)
+        picture = overlay.write(drawn.pixels(), out / "scene.png")
+        scene = segmenter.encode(drawn.pixels())
         answers, notes = [], list[str]()
         for number, asked in enumerate(instructions, start=1):
             result = scene.segment(asked.text, level=asked.level)
             notes = list(result.notes)
-            target: NDArray[np.bool_] = np.logical_or.reduce(drawn.masks[list(asked.targets)], axis=0)
+            target: NDArray[np.bool_] = np.any(drawn.masks[list(asked.targets)], axis=0)
             answers.append(
                 {
                     "instruction": asked.text,
@@ -89,12 +89,14 @@ def demo(
         _print(facts, answers)
 
 
-def _instructions(drawn: DrawnScene, rng: np.random.Generator) -> list[Instruction]:
+def _instructions(drawn: Scene, rng: np.random.Generator) -> list[Instruction]:
     from sam3i_edge.data.instructions import write_instruction
+    from sam3i_edge.data.vocabulary import load_vocabulary
 
+    vocabulary = load_vocabulary("shapes")
     chosen = []
     for level, granularity in _ASKED:
-        written = [write_instruction(drawn, rng, level, granularity) for _ in range(_DRAFTS)]
+        written = [write_instruction(drawn, vocabulary, rng, level, granularity) for _ in range(_DRAFTS)]
         fitting = [
             one for one in written if one is not None and one.text.islower() and one.text[-1].isalpha()
         ]

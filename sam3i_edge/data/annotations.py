@@ -30,6 +30,7 @@ from sam3i_edge.data.polygons import polygon_mask
 from sam3i_edge.data.records import Annotation, Record, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.segmentation import Segmentation
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import DataError
 from sam3i_edge.files import sweep, whole_file, write_whole
 from sam3i_edge.masks import rle
@@ -111,16 +112,17 @@ def write_scenes(out: str | Path, count: int, seed: int, progress: Progress | No
     annotations = sum(len(record.annotations) for scene in scenes for record in scene)
     first_id = sum(map(len, scenes)) + 1
     digits = max(6, len(str(count - 1)))
+    vocabulary = load_vocabulary("shapes")
     for number in range(len(scenes), count):
         rng = np.random.default_rng((seed, number))
         drawn = draw_scene(rng)
         name = f"{number:0{digits}d}.png"
-        written, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn.image[..., ::-1]))
+        written, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn.pixels()[..., ::-1]))
         if not written:
             raise DataError(f"could not encode {name}; this OpenCV build writes no PNG")
         write_whole(out / IMAGES / name, encoded.tobytes())
         scene: list[Record] = []
-        for record in scene_records(drawn, rng, file_name=name, first_id=first_id):
+        for record in scene_records(drawn, vocabulary, rng, file_name=name, first_id=first_id):
             renumbered = tuple(replace(a, id=annotations + i + 1) for i, a in enumerate(record.annotations))
             annotations += len(renumbered)
             scene.append(replace(record, annotations=renumbered))

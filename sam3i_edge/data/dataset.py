@@ -21,8 +21,9 @@ from torch.utils.data import Dataset
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.pairs import write_pairs
-from sam3i_edge.data.scenes import DrawnScene, draw_scene
-from sam3i_edge.data.vocabulary import load_vocabulary
+from sam3i_edge.data.scene import Scene
+from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import CATEGORY, load_vocabulary
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 
@@ -225,13 +226,14 @@ class SceneBatches(Batches):
     def sample(self, position: int, rng: np.random.Generator) -> Sample:
         """See `Batches.sample`; a scene too plain for that many different instructions is drawn again."""
         del position
+        vocabulary = load_vocabulary("shapes")
         while True:
             scene = draw_scene(rng)
-            pairs = write_pairs(scene, rng, self.shape.pairs)
+            pairs = write_pairs(scene, vocabulary, rng, self.shape.pairs)
             if pairs is None:
                 continue
             instructions = questions(
-                partial(write_instruction, scene),
+                partial(write_instruction, scene, vocabulary),
                 rng,
                 self.shape.instructions,
                 self.level_weights,
@@ -339,17 +341,16 @@ class Sample:
 
 
 def _from_scene(
-    scene: DrawnScene,
+    scene: Scene,
     classes: Mapping[str, tuple[str, ...]],
     instructions: tuple[Instruction, ...],
     concepts: tuple[str, ...],
 ) -> Sample:
-    height, width = scene.image.shape[:2]
-    known = [{"category": o.shape, "color": o.color, "size": o.size, "fill": o.fill} for o in scene.objects]
+    known = [{CATEGORY: item.category, **item.attributes} for item in scene.objects]
     return Sample(
-        image=scene.image,
+        image=scene.pixels(),
         masks=scene.masks,
-        boxes=relative_boxes([o.box for o in scene.objects], height, width),
+        boxes=relative_boxes([item.box for item in scene.objects], *scene.size),
         attributes=class_numbers(known, classes),
         instructions=instructions,
         concepts=concepts,

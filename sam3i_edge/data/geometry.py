@@ -7,53 +7,48 @@ answered by the indices of the objects, or by None where any object of the set i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final
 
-from sam3i_edge.data.scenes import DrawnScene, SceneObject
+import numpy as np
 
-Side = Literal["left", "right", "above", "below"]
-Edge = Literal["left", "right", "top", "bottom"]
-Region = Literal[
-    "left", "right", "top", "bottom", "top left", "top right", "bottom left", "bottom right", "center"
-]
-Measure = Literal["big", "tall", "wide"]
+from sam3i_edge.data.query import Edge, Measure, Region, SideName
+from sam3i_edge.data.scene import Scene
 
 SIDE_MARGIN: Final = 0.06  # of the canvas's width or height, between two centres
 HALF_MARGIN: Final = 0.05  # of the canvas's width or height, from a centre to the middle line
 NEAR_FACTOR: Final = 1.2  # the second nearest is at least this much farther away
+FAR_FACTOR: Final = 1.15  # the farthest is at least this much farther away than the next
+DEPTH_FACTOR: Final = 1.1  # likewise, of two distances from the camera
 SIZE_FACTOR: Final = 1.13  # the tallest is at least this much taller than the next
+_LENSES: Final = (0.0, 0.7, 1.9)  # focal lengths in picture sides: wide angle to tele; 0: in the picture
 
 
 class View:
     """A scene's objects as the phrases see them: by number, with positions in shares of the canvas."""
 
-    def __init__(self, scene: DrawnScene) -> None:
-        self.objects: tuple[SceneObject, ...] = scene.objects
-        self.height, self.width = int(scene.image.shape[0]), int(scene.image.shape[1])
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.objects = scene, scene.objects
+        self.height, self.width = scene.size
         self.x: list[float] = [item.center[0] / self.width for item in self.objects]
         self.y: list[float] = [item.center[1] / self.height for item in self.objects]
         self.everything = tuple(range(len(self.objects)))
+        self.areas: dict[int, float] = {}
 
-    def select(self, members: Iterable[int], verdict: Callable[[int], bool | None]) -> tuple[int, ...] | None:
-        """The members of which the verdict is True; None when one is undecided."""
-        chosen = []
-        for index in members:
-            answer = verdict(index)
-            if answer is None:
-                return None
-            if answer:
-                chosen.append(index)
-        return tuple(chosen)
-
-    def beside(self, index: int, side: Side, other: int) -> bool | None:
+    def beside(self, index: int, side: SideName, other: int) -> bool | None:
         """Whether an object's centre lies clearly on that side of another's."""
         values = self.x if side in ("left", "right") else self.y
         gap = values[index] - values[other]
         if abs(gap) < SIDE_MARGIN:
             return None
         return (gap < 0) == (side in ("left", "above"))
+
+    def related(self, index: int, name: str, other: int) -> bool | None:
+        """What the scene says of a relation between two objects."""
+        verdicts = self.objects[index].relations.get(name)
+        return None if verdicts is None else verdicts.get(other, False)
 
     def between(self, index: int, first: int, second: int) -> bool | None:
         """Whether an object lies between two others: near the line that joins them, away from its ends."""
@@ -65,7 +60,7 @@ class View:
         along = ((cx - ax) * dx + (cy - ay) * dy) / length**2
         aside = abs((cx - ax) * dy - (cy - ay) * dx) / length**2
         if 0.2 <= along <= 0.8 and aside <= 0.22:
-            return True
+            return self._depth_between(index, first, second)
         return False if along < 0.0 or along > 1.0 or aside > 0.5 else None
 
     def inside(self, index: int, region: Region) -> bool | None:
@@ -83,97 +78,128 @@ class View:
             return None
         return (value < 0.5) == (region in ("left", "top"))
 
-    def outermost(self, members: Sequence[int], edge: Edge) -> int | None:
-        """The member whose centre is nearest to an edge; None when two compete or there is none."""
-        ranked = self.ranked(members, edge)
-        if not ranked:
+    def foremost(self, members: Iterable[int], edge: Edge, number: int = 1) -> tuple[int, ...] | None:
+        """The `number` members whose centres are nearest to an edge, the next one clearly farther from it."""
+        ranked, values = self._ranked(members, edge)
+        if number > len(ranked) or (number > 1 and number == len(ranked)):
             return None
-        values = self.x if edge in ("left", "right") else self.y
-        if len(ranked) > 1 and abs(values[ranked[0]] - values[ranked[1]]) < SIDE_MARGIN:
-            return None
-        return ranked[0]
-
-    def ranked(self, members: Iterable[int], edge: Edge) -> list[int]:
-        """Members by distance from an edge, nearest first."""
-        values = self.x if edge in ("left", "right") else self.y
-        return sorted(members, key=values.__getitem__, reverse=edge in ("right", "bottom"))
-
-    def ordinal(self, members: Sequence[int], edge: Edge, number: int) -> int | None:
-        """The `number`-th member (from 1) from an edge; None when a neighbour in the order is close."""
-        ranked = self.ranked(members, edge)
-        if number > len(ranked):
-            return None
-        values = self.x if edge in ("left", "right") else self.y
-        for a, b in pairwise(ranked[: number + 1]):
-            if abs(values[a] - values[b]) < SIDE_MARGIN:
-                return None
-        return ranked[number - 1]
-
-    def nearest(self, members: Iterable[int], other: int, farthest: bool = False) -> int | None:
-        """The member nearest to (or farthest from) another object, by centres; None when two compete."""
-        gaps = sorted(
-            ((self.gap(index, other), index) for index in members if index != other), reverse=farthest
-        )
-        if not gaps:
-            return None
-        if len(gaps) > 1:
-            low, high = sorted((gaps[0][0], gaps[1][0]))
-            if high < low * (1.15 if farthest else NEAR_FACTOR):
-                return None
-        return gaps[0][1]
-
-    def gap(self, index: int, other: int) -> float:
-        """Distance between two centres, px."""
-        return math.dist(self.objects[index].center, self.objects[other].center)
-
-    def superlative(self, members: Sequence[int], measure: Measure, least: bool = False) -> int | None:
-        """The biggest, tallest or widest member (or smallest, shortest, narrowest); None when two compete.
-
-        Judged by the full outline; what shows of it must not tell another story.
-        """
-        if not members:
-            return None
-        order = sorted(members, key=lambda index: self._full(index, measure), reverse=not least)
-        best, rest = order[0], order[1:]
-        if rest:
-            full, shown = self._full(best, measure), self._shown(best, measure)
-            if least:
-                clear = all(
-                    self._full(i, measure) > SIZE_FACTOR * full and self._shown(i, measure) > shown
-                    for i in rest
-                )
-            else:
-                clear = all(
-                    full > SIZE_FACTOR * self._full(i, measure) and shown > self._shown(i, measure)
-                    for i in rest
-                )
-            if not clear:
-                return None
-        return best
-
-    def exceeds(self, index: int, other: int, measure: Measure, less: bool = False) -> bool | None:
-        """Whether an object is clearly bigger, taller or wider (or less so) than another."""
-        if index == other:
-            return False
-        full = self._full(index, measure) / self._full(other, measure)
-        shown = self._shown(index, measure) / self._shown(other, measure)
-        if full > SIZE_FACTOR and shown > 1:
-            return not less
-        return less if full < 1 / SIZE_FACTOR and shown < 1 else None
-
-    def foremost(self, members: Sequence[int], edge: Edge, number: int) -> tuple[int, ...] | None:
-        """The `number` members nearest to an edge, where the next one is clearly farther from it."""
-        ranked = self.ranked(members, edge)
-        values = self.x if edge in ("left", "right") else self.y
-        if number >= len(ranked) or abs(values[ranked[number - 1]] - values[ranked[number]]) < SIDE_MARGIN:
+        if number < len(ranked) and abs(values[ranked[number - 1]] - values[ranked[number]]) < SIDE_MARGIN:
             return None
         return tuple(sorted(ranked[:number]))
 
-    def _full(self, index: int, measure: Measure) -> float:
+    def ordinal(self, members: Iterable[int], edge: Edge, number: int) -> tuple[int, ...] | None:
+        """The `number`-th member (from 1) from an edge; None when a neighbour in the order is close."""
+        ranked, values = self._ranked(members, edge)
+        close = any(abs(values[a] - values[b]) < SIDE_MARGIN for a, b in pairwise(ranked[: number + 1]))
+        return None if close or number > len(ranked) else (ranked[number - 1],)
+
+    def nearest(self, members: Iterable[int], other: int, farthest: bool = False) -> tuple[int, ...] | None:
+        """The member nearest to (or farthest from) another object, by centres; None when two compete.
+
+        Where depths are known it must be so in space, whatever the lens; else in the picture.
+        """
+        factor = FAR_FACTOR if farthest else NEAR_FACTOR
+        others = [index for index in members if index != other]
+        deep = all(self.objects[index].depth is not None for index in (*others, other))
+        found = {
+            _first([(self._gap(index, other, lens), index) for index in others], farthest, factor)
+            for lens in (_LENSES if deep else (0.0,))
+        }
+        return found.pop() if len(found) == 1 else None
+
+    def nearest_to_camera(self, members: Iterable[int], farthest: bool = False) -> tuple[int, ...] | None:
+        """The member nearest to (or farthest from) the camera; None when two compete or one is unknown."""
+        gaps = []
+        for index in members:
+            depth = self.objects[index].depth
+            if depth is None:
+                return None
+            gaps.append((depth, index))
+        return _first(gaps, farthest, DEPTH_FACTOR)
+
+    def superlative(
+        self, members: Sequence[int], measure: Measure, least: bool = False
+    ) -> tuple[int, ...] | None:
+        """The biggest, tallest or widest member (or smallest, shortest, narrowest); None when two compete."""
+        choose = min if least else max
+        best = choose(members, key=lambda index: self._side(index, measure))
+        clear = all(self.exceeds(best, other, measure, least) for other in members if other != best)
+        return (best,) if clear else None
+
+    def exceeds(self, index: int, other: int, measure: Measure, less: bool = False) -> bool | None:
+        """Whether an object is clearly bigger, taller or wider (or less so) than another.
+
+        Compared are the upright boxes around the whole objects: their height, width or, for "big", the longer
+        side. What shows of them (its box, for "big" its pixels) must not tell another story. Where only that
+        is known (photographs), the apparent size decides, and its pixels need the same clear margin. Where
+        depths are known, the size that they make of it must be clearly greater too: a cup in front of a car
+        is neither bigger nor smaller.
+        """
+        if index == other:
+            return False
+        ratios = [self._side(index, measure) / self._side(other, measure) / SIZE_FACTOR]
+        inverse = [self._side(other, measure) / self._side(index, measure) / SIZE_FACTOR]
+        one, two = self.objects[index], self.objects[other]
+        whole = one.full_size is not None and two.full_size is not None
+        shown = self._shown(index, measure) / self._shown(other, measure)
+        margin = 1.0 if whole else SIZE_FACTOR
+        ratios.append(shown / margin)
+        inverse.append(1 / shown / margin)
+        if one.depth is not None and two.depth is not None:
+            ratios.append(ratios[0] * one.depth / two.depth)
+            inverse.append(inverse[0] * two.depth / one.depth)
+        if min(ratios) > 1:
+            return not less
+        return less if min(inverse) > 1 else None
+
+    def _gap(self, index: int, other: int, lens: float) -> float:
+        """Distance of two centres, px at the depth of the second; `lens` 0 leaves depth out."""
+        one, two = self.objects[index], self.objects[other]
+        flat = math.dist(one.center, two.center)
+        if not lens or one.depth is None or two.depth is None:
+            return flat
+        return math.hypot(flat, lens * max(self.width, self.height) * (one.depth / two.depth - 1))
+
+    def _depth_between(self, index: int, first: int, second: int) -> bool | None:
+        depths = [self.objects[i].depth for i in (index, first, second)]
+        known = [depth for depth in depths if depth is not None]
+        if len(known) < 3:
+            return True
+        one, *ends = known
+        return True if min(ends) < one * DEPTH_FACTOR and one < max(ends) * DEPTH_FACTOR else None
+
+    def _ranked(self, members: Iterable[int], edge: Edge) -> tuple[list[int], list[float]]:
+        values = self.x if edge in ("left", "right") else self.y
+        return sorted(members, key=values.__getitem__, reverse=edge in ("right", "bottom")), values
+
+    def _side(self, index: int, measure: Measure) -> float:
         item = self.objects[index]
-        return {"big": item.extent, "tall": item.height, "wide": item.width}[measure]
+        x0, y0, x1, y1 = item.box
+        width, height = item.full_size or (x1 - x0, y1 - y0)
+        return {"big": max(width, height), "tall": height, "wide": width}[measure]
 
     def _shown(self, index: int, measure: Measure) -> float:
         item = self.objects[index]
+        if measure == "big":
+            if index not in self.areas:
+                self.areas[index] = float(np.count_nonzero(item.mask))
+            return self.areas[index]
         x0, y0, x1, y1 = item.box
-        return {"big": float(item.area), "tall": float(y1 - y0), "wide": float(x1 - x0)}[measure]
+        return y1 - y0 if measure == "tall" else x1 - x0
+
+
+@lru_cache(maxsize=2)
+def view_of(scene: Scene) -> View:
+    """The view of a scene; that of the last ones is kept, as many instructions are written of one."""
+    return View(scene)
+
+
+def _first(gaps: list[tuple[float, int]], farthest: bool, factor: float) -> tuple[int, ...] | None:
+    gaps.sort(reverse=farthest)
+    if not gaps:
+        return None
+    if len(gaps) > 1:
+        low, high = sorted((gaps[0][0], gaps[1][0]))
+        if high < low * factor:
+            return None
+    return (gaps[0][1],)

@@ -1,4 +1,4 @@
-"""Heads of phrases: a class of objects ("red star", "thing with a hole"), words, members."""
+"""Heads of instructions: classes of objects to speak of ("red star", "thing with a hole"), and references."""
 
 from __future__ import annotations
 
@@ -7,233 +7,264 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from sam3i_edge.data.geometry import Edge, Measure, View
-from sam3i_edge.data.palette import COLORS, FILLS
-from sam3i_edge.data.scenes import SIZES, SceneObject
-from sam3i_edge.data.shapes import SHAPES
-from sam3i_edge.data.wording import (
-    ADJECTIVES,
-    FILL_PHRASES,
-    FILL_RIDDLES,
-    LIKE,
-    LIKE_PHRASES,
-    NOUNS,
-    PATTERNED,
-    RIDDLES,
-    THINGS,
-    numbered,
+from sam3i_edge.data.geometry import View
+from sam3i_edge.data.query import (
+    Description,
+    Edge,
+    Inside,
+    Is,
+    Largest,
+    Measure,
+    Modifier,
+    Outermost,
+    Query,
 )
+from sam3i_edge.data.truth import Answer, Granularity, answer, guess
+from sam3i_edge.data.vocabulary import CATEGORY, Attribute, Vocabulary
+
+# How often each is asked for where words of all of them fit.
+SUPERLATIVES: Final[dict[tuple[Measure, bool], int]] = {
+    ("big", False): 3, ("big", True): 3, ("tall", False): 2, ("tall", True): 1, ("wide", False): 1,
+    ("wide", True): 1,
+}  # fmt: skip
+EDGES: Final[dict[Edge, int]] = {"left": 1, "right": 1, "top": 3, "bottom": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A class of objects in a scene.
+class Ask:
+    """What a kind of instruction works with.
 
     Attributes:
-        one: words for one of them, to follow "the": "red star", "thing with a hole".
-        many: words for several: "red stars".
-        members: indices of the objects in it; may be empty.
-        thing: whether it is only "thing" or the like, so that "everything" can stand for it.
-        clause: a noun clause that needs no article, "what stands for love", or "".
-    """
-
-    one: str
-    many: str
-    members: tuple[int, ...]
-    thing: bool = False
-    clause: str = ""
-
-
-HeadMaker = Callable[[View, Random, bool], Head | None]  # the bool: whether a near miss is welcome
-
-_VALUES: Final[dict[str, tuple[str, ...]]] = {"color": COLORS, "size": SIZES, "fill": FILLS, "shape": SHAPES}
-
-
-def noun_head(
-    view: View,
-    random: Random,
-    miss: bool,
-    *,
-    rich: float = 1.0,
-    generic: float = 0.08,
-    base: int | None = None,
-) -> Head:
-    """A noun phrase for an object of the scene, or, as a near miss, with one word changed.
-
-    Args:
         view: the scene.
+        vocabulary: its words.
         random: decides.
-        miss: whether to change one of the words; the result may still have members.
-        rich: scales the chance of adjectives; 0 gives the bare noun.
-        generic: chance of "shape", "thing" or "object" in place of the noun, with at least one adjective.
-        base: index of the object to describe; None takes any.
+        want: the granularity looked for; kinds use it to propose what is likely to have it.
+        certain: whether the answer must be certain, or must not be.
+        head: makes heads.
+        reference: makes references.
     """
-    item = view.objects[random.choice(view.everything) if base is None else base]
-    wanted: dict[str, str] = {}
-    if random.random() < 0.5 * rich:
-        wanted["color"] = item.color
-    if random.random() < 0.2 * rich:
-        wanted["size"] = item.size
-    if random.random() < (0.06 if item.fill == "plain" else 0.3) * rich:
-        wanted["fill"] = item.fill
-    if random.random() < generic and rich:
-        if not wanted:
-            wanted["color"] = item.color
-    else:
-        wanted["shape"] = item.shape
-    if miss:
-        changed = random.choice(list(wanted))
-        wanted[changed] = random.choice([value for value in _VALUES[changed] if value != wanted[changed]])
-    members = tuple(index for index in view.everything if _fits(view.objects[index], wanted))
-    one, many = _noun_phrase(wanted, random)
-    return Head(one, many, members, thing=False)
+
+    view: View
+    vocabulary: Vocabulary
+    random: Random
+    want: Granularity
+    certain: bool
+    head: HeadMaker
+    reference: ReferenceMaker
+
+    def make_head(self) -> Description | None:
+        """A head; where nothing is to be found, a near miss half of the time."""
+        return self.head(self, self.want == "none" and self.random.random() < 0.55)
+
+    def make_reference(self) -> Reference | None:
+        """A reference; where nothing is to be found, an absent one at times."""
+        return self.reference(self, self.want == "none" and self.random.random() < 0.4)
+
+    def answer(self, query: Query) -> Answer | None:
+        """The answer to go on with."""
+        return (answer if self.certain else guess)(query, self.view)
+
+    def members(self, head: Description) -> tuple[int, ...] | None:
+        """The class of a head; None where it is not known."""
+        found = self.answer(Query(form="whole", head=head))
+        return None if found is None else found.targets
+
+    def superlative(self) -> Largest:
+        """A measure. On photographs what is tall or wide depends on where one looks from, so only size."""
+        if not self.vocabulary.flat:
+            return Largest("big", self.random.random() < 0.5)
+        return Largest(*self.random.choices(list(SUPERLATIVES), list(SUPERLATIVES.values()))[0])
+
+    def edge(self) -> Edge:
+        """An edge. What is near the top of a photograph is rather far away than high up."""
+        edges: dict[Edge, int] = EDGES if self.vocabulary.flat else {"left": 1, "right": 1}
+        return self.random.choices(list(edges), list(edges.values()))[0]
+
+    def value(self, attribute: str, index: int) -> str | None:
+        """An object's value of an attribute if the vocabulary has words for it."""
+        value = self.view.objects[index].attributes.get(attribute)
+        return value if value in self.vocabulary.properties[attribute].values else None
+
+    def unclear(self, category: str) -> frozenset[str]:
+        """The categories that a noun of this one might also mean.
+
+        A category that the vocabulary does not know is taken for another one, but for its last word: the
+        noun "bottle" may mean a "wine bottle".
+        """
+        confusable = frozenset(self.vocabulary.confusable(category))
+        strangers = self.strangers()
+        if not strangers and category in self.vocabulary.categories:
+            return confusable
+        last = {noun.one.split()[-1] for noun in self.vocabulary.nouns(category)}
+        others = strangers if category in self.vocabulary.categories else self._categories()
+        return confusable | {
+            other for other in others if other != category and _last_words(self.vocabulary, other) & last
+        }
+
+    def strangers(self) -> frozenset[str]:
+        """Categories in the scene that the vocabulary does not know."""
+        return self._categories() - self.vocabulary.categories.keys()
+
+    def _categories(self) -> frozenset[str]:
+        return frozenset(item.category for item in self.view.objects)
 
 
-def shape_head(view: View, random: Random, miss: bool) -> Head:
-    """The bare noun of an object; as a near miss the noun of a shape that is absent or rare."""
-    return noun_head(view, random, miss, rich=0.0, generic=0.0)
-
-
-def thing_head(view: View, random: Random, miss: bool) -> Head:
-    """Everything there is: "thing", "object", "shape"."""
-    one, many = random.choice(THINGS)
-    return Head(one, many, view.everything, thing=True)
-
-
-def riddle_head(view: View, random: Random, miss: bool) -> Head | None:
-    """A class of objects without its noun: by property, function, association of shape, colour or fill."""
-    item = view.objects[random.choice(view.everything)]
-    if miss and random.random() < 0.5:
-        wanted_shape, wanted_color, wanted_fill = (
-            random.choice(SHAPES),
-            random.choice(COLORS),
-            random.choice(FILLS),
-        )
-    else:
-        wanted_shape, wanted_color, wanted_fill = item.shape, item.color, item.fill
-    members = view.everything
-    kind = random.random()
-    if kind < 0.66:
-        riddle = random.choice([riddle for riddle in RIDDLES if wanted_shape in riddle.shapes])
-        if any(entry.shape in riddle.unclear for entry in view.objects):
-            return None
-        members = tuple(i for i in members if view.objects[i].shape in riddle.shapes)
-        phrase = random.choice(riddle.phrases)
-    elif kind < 0.86:
-        members = tuple(i for i in members if view.objects[i].color == wanted_color)
-        phrase = random.choice(LIKE_PHRASES).format(random.choice(LIKE[wanted_color]))
-    elif kind < 0.97 or wanted_fill == "plain":
-        members = tuple(i for i in members if view.objects[i].fill == wanted_fill)
-        phrase = random.choice(FILL_PHRASES[wanted_fill] + FILL_RIDDLES.get(wanted_fill, ()))
-    else:
-        members = tuple(i for i in members if view.objects[i].fill != "plain")
-        phrase = random.choice(PATTERNED)
-    one, many = random.choice((*THINGS, ("one", "ones"), ("one", "ones"), ("one", "ones")))
-    adjective = ""
-    if random.random() < 0.3:
-        key = random.choice(["color", "size", "fill"] if kind < 0.66 else ["size"])
-        value = getattr(item, key) if not miss or random.random() < 0.4 else random.choice(_VALUES[key])
-        members = tuple(i for i in members if getattr(view.objects[i], key) == value)
-        adjective = f"{random.choice(ADJECTIVES.get(value, (value,)))} "
-    clause = ""
-    if phrase.startswith("that ") and not adjective:
-        clause = numbered("what " + phrase.removeprefix("that "), False)
-    return Head(
-        f"{adjective}{one} {numbered(phrase, False)}",
-        f"{adjective}{many} {numbered(phrase, True)}",
-        members,
-        clause=clause,
-    )
+HeadMaker = Callable[[Ask, bool], "Description | None"]  # the bool: whether a near miss is welcome
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A single object that a phrase refers to.
+    """A single object that an instruction refers to.
 
     Attributes:
-        text: with its article, "the ring".
+        query: what is said of it.
         index: the object, or None where the scene holds none such.
     """
 
-    text: str
+    query: Query
     index: int | None
 
 
-ReferenceMaker = Callable[[View, Random, bool], Reference | None]  # the bool: whether it may be absent
+ReferenceMaker = Callable[[Ask, bool], "Reference | None"]  # the bool: whether it may be absent
 
 
-def noun_reference(view: View, random: Random, absent: bool) -> Reference | None:
-    """The only object of a noun phrase, as briefly named as can be at times."""
-    head = noun_head(view, random, absent, rich=random.choice((0.0, 0.7)), generic=0.02)
-    return _only(head, absent)
+def noun_head(ask: Ask, miss: bool, *, rich: float = 1.0, generic: float = 0.08) -> Description | None:
+    """A noun phrase for an object of the scene, or, as a near miss, with one word changed.
+
+    Args:
+        ask: the scene and what decides.
+        miss: whether to change one of the words; the result may still have members.
+        rich: scales the chance of adjectives; 0 gives the bare noun.
+        generic: chance of "thing" or the like in place of the noun, with at least one adjective.
+    """
+    random, properties = ask.random, ask.vocabulary.properties
+    if not ask.view.objects:
+        absent = _absent(ask, None)
+        return Description(absent) if miss and absent is not None else None
+    index = random.choice(ask.view.everything)
+    category: str | None = ask.view.objects[index].category
+    wanted: dict[str, str] = {}
+    for name, attribute in properties.items():
+        value = ask.value(name, index)
+        if value is not None and value != category and random.random() < rich * attribute.share_of(value):
+            wanted[name] = value
+    if rich and random.random() < generic:
+        known = {name: value for name in properties if (value := ask.value(name, index)) is not None}
+        wanted = wanted or dict(list(known.items())[:1])
+        category = None if wanted else category
+    if miss:
+        changed = random.choice([*wanted, *([CATEGORY] if category is not None else [])])
+        if changed == CATEGORY:
+            category = _absent(ask, category)
+            if category is None:
+                return None
+        else:
+            others = [value for value in ask.vocabulary.attributes[changed] if value != wanted[changed]]
+            wanted[changed] = random.choice(others)
+    modifiers = tuple(Modifier(Is(name, frozenset((value,)))) for name, value in wanted.items())
+    if category is None:
+        return Description(modifiers=modifiers)
+    return Description(category, ask.unclear(category), modifiers)
 
 
-def riddle_reference(view: View, random: Random, absent: bool) -> Reference | None:
-    """The only object of a riddle, or the tallest, widest, biggest, smallest, leftmost … thing of all."""
-    if random.random() < 0.45:
-        head = riddle_head(view, random, absent)
-        return None if head is None else _only(head, absent)
-    if absent or len(view.objects) < 2:
+def bare_head(ask: Ask, miss: bool) -> Description | None:
+    """The bare noun of an object; as a near miss the noun of a category that is absent or rare."""
+    return noun_head(ask, miss, rich=0.0, generic=0.0)
+
+
+def thing_head(ask: Ask, miss: bool) -> Description:
+    """Everything there is: "thing", "object"."""
+    return Description()
+
+
+def riddle_head(ask: Ask, miss: bool) -> Description | None:
+    """A class of objects without its noun: by property, function, or what it is like."""
+    random, vocabulary = ask.random, ask.vocabulary
+    if not ask.view.objects:
         return None
-    noun = random.choice((*THINGS, ("one", "ones")))[0]
-    if random.random() < 0.15:
-        inside = view.select(view.everything, lambda index: view.inside(index, "center"))
-        if inside is None or len(inside) != 1:
+    index = random.choice(ask.view.everything)
+    elsewhere = miss and random.random() < 0.5
+    weights = {name: attribute.riddles for name, attribute in vocabulary.properties.items()}
+    about = random.choices([CATEGORY, *weights], [float(bool(vocabulary.riddles)), *weights.values()])[0]
+    if about == CATEGORY:
+        category = random.choice(list(vocabulary.categories)) if elsewhere else None
+        fitting = vocabulary.riddles_of(category or ask.view.objects[index].category)
+        if not fitting:
             return None
-        return Reference(f"the {noun} in the {random.choice(('middle', 'center'))}", inside[0])
-    if random.random() < 0.65:
-        word, measure, least = random.choice(SUPERLATIVES)
-        index = view.superlative(view.everything, measure, least)
+        riddle = random.choice(fitting)
+        unclear = frozenset(riddle.unclear) | ask.strangers()
+        test = Is(CATEGORY, frozenset(riddle.categories), unclear)
+        modifier = Modifier(test, random.choice(riddle.phrases), riddle.kind == "function")
     else:
-        word, edge = random.choice(OUTERMOST)
-        index = view.outermost(view.everything, edge)
-    return None if index is None else Reference(f"the {word} {noun}", index)
+        value = random.choice(vocabulary.attributes[about]) if elsewhere else ask.value(about, index)
+        if value is None:
+            return None
+        modifier = _attribute_riddle(random, about, vocabulary.properties[about], value)
+    adjectives = tuple[Modifier, ...]()
+    # A riddle of the fill goes with a size, and with no second word for what it is like.
+    free = [name for name, weight in weights.items() if about == CATEGORY or not weight]
+    others = [name for name in free if ask.value(name, index) is not None]
+    if others and random.random() < 0.3:
+        name = random.choice(others)
+        changed = miss and random.random() < 0.6
+        value = random.choice(vocabulary.attributes[name]) if changed else ask.value(name, index)
+        adjectives = (Modifier(Is(name, frozenset((str(value),)))),)
+    return Description(modifiers=(*adjectives, modifier))
 
 
-SUPERLATIVES: Final[tuple[tuple[str, Measure, bool], ...]] = (
-    ("biggest", "big", False), ("biggest", "big", False), ("largest", "big", False),
-    ("smallest", "big", True), ("smallest", "big", True), ("tiniest", "big", True),
-    ("tallest", "tall", False), ("tallest", "tall", False), ("widest", "wide", False),
-    ("shortest", "tall", True), ("narrowest", "wide", True),
-)  # fmt: skip
-OUTERMOST: Final[tuple[tuple[str, Edge], ...]] = (
-    ("leftmost", "left"), ("rightmost", "right"), ("topmost", "top"), ("bottommost", "bottom"),
-    ("highest", "top"), ("lowest", "bottom"), ("uppermost", "top"),
-)  # fmt: skip
+def noun_reference(ask: Ask, absent: bool) -> Reference | None:
+    """The only object of a noun phrase, as briefly named as can be at times."""
+    head = noun_head(ask, absent, rich=ask.random.choice((0.0, 0.7)), generic=0.02)
+    return None if head is None else _only(ask, Query(form="reference", head=head), absent)
 
 
-def _only(head: Head, absent: bool) -> Reference | None:
-    if len(head.members) == 1:
-        return Reference(head.clause or f"the {head.one}", head.members[0])
-    if not head.members and absent:
-        return Reference(head.clause or f"the {head.one}", None)
-    return None
-
-
-def _fits(item: SceneObject, wanted: dict[str, str]) -> bool:
-    return all(getattr(item, key) == value for key, value in wanted.items())
-
-
-def _noun_phrase(wanted: dict[str, str], random: Random) -> tuple[str, str]:
-    if "shape" in wanted:
-        names = NOUNS[wanted["shape"]]  # type: ignore[index]
-        one, many, _ = random.choices(names, [weight for _, _, weight in names])[0]
-        if random.random() < 0.02:
-            one, many = f"{wanted['shape']}-shaped object", f"{wanted['shape']}-shaped objects"
+def riddle_reference(ask: Ask, absent: bool) -> Reference | None:
+    """The only object of a riddle, or the tallest, widest, biggest, smallest, leftmost … thing of all."""
+    if ask.random.random() < 0.45:
+        head = riddle_head(ask, absent)
+        return None if head is None else _only(ask, Query(form="reference", head=head), absent)
+    if absent or len(ask.view.objects) < 2:
+        return None
+    if ask.random.random() < 0.15:
+        query = Query(form="reference", head=Description(), filters=(Inside("center"),))
+    elif ask.random.random() < 0.65:
+        query = Query(form="reference", head=Description(), pick=ask.superlative())
     else:
-        one, many = random.choice(THINGS)
-    before, after = [], ""
-    if "size" in wanted:
-        before.append(random.choice(ADJECTIVES[wanted["size"]]))
-    if "color" in wanted:
-        before.append(random.choice(ADJECTIVES.get(wanted["color"], (wanted["color"],))))
-    if "fill" in wanted:
-        if random.random() < 0.2:
-            after = f" {random.choice(FILL_PHRASES[wanted['fill']])}"
-        else:  # "striped red" and "red striped" are both said
-            before.insert(
-                random.choice((len(before), max(0, len(before) - 1))),
-                random.choice(ADJECTIVES[wanted["fill"]]),
-            )
-    lead = " ".join((*before, ""))
-    return lead + one + numbered(after, False), lead + many + numbered(after, True)
+        query = Query(form="reference", head=Description(), pick=Outermost(ask.edge()))
+    return _only(ask, query, False)
+
+
+def _only(ask: Ask, query: Query, absent: bool) -> Reference | None:
+    found = ask.answer(query)
+    if found is None or len(found.targets) > 1 or not (found.targets or absent):
+        return None
+    return Reference(query, found.targets[0] if found.targets else None)
+
+
+def _absent(ask: Ask, category: str | None) -> str | None:
+    """Another category of which it is known whether it is there; None where there is none."""
+    scene = ask.view.scene
+    known = (
+        name
+        for name in ask.vocabulary.categories
+        if scene.complete or name in scene.listed or not ask.certain
+    )
+    others = [name for name in known if name != category]
+    return ask.random.choice(others) if others else None
+
+
+def _attribute_riddle(random: Random, name: str, attribute: Attribute, value: str) -> Modifier:
+    entry = attribute.values[value]
+    groups = [group for group in attribute.groups if value in group.values]
+    if groups and random.random() < 0.2:
+        group = random.choice(groups)
+        return Modifier(Is(name, frozenset(group.values)), random.choice(group.phrases))
+    if entry.like:
+        phrase = random.choice(attribute.likened).format(random.choice(entry.like))
+    else:
+        phrase = random.choice(entry.phrases + entry.hints)
+    return Modifier(Is(name, frozenset((value,))), phrase)
+
+
+def _last_words(vocabulary: Vocabulary, category: str) -> set[str]:
+    return {noun.one.split()[-1] for noun in vocabulary.nouns(category)}

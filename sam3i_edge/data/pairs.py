@@ -9,7 +9,8 @@ import numpy as np
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.records import noun_of
-from sam3i_edge.data.scenes import DrawnScene
+from sam3i_edge.data.scene import Scene
+from sam3i_edge.data.vocabulary import Vocabulary
 from sam3i_edge.levels import Level
 
 # What is looked for, as often as among single instructions; pairs for a subset are found more seldom.
@@ -27,7 +28,7 @@ class LevelPair:
     Attributes:
         simple: with the noun.
         complex: without it; the targets are those of `simple`, at least one.
-        concept: the targets' noun ("star"), which may have more instances; "shape" for several shapes.
+        concept: the targets' noun ("star"), which may have more instances; "shape" or the like for several.
     """
 
     simple: Instruction
@@ -35,11 +36,14 @@ class LevelPair:
     concept: str
 
 
-def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tuple[LevelPair, ...] | None:
+def write_pairs(
+    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator, count: int
+) -> tuple[LevelPair, ...] | None:
     """Writes `count` pairs for a scene, each for other targets; None where it gave no occasion for so many.
 
     Args:
         scene: what they speak of.
+        vocabulary: its words.
         rng: decides; the same state writes the same pairs.
         count: how many, from 0.
     """
@@ -48,22 +52,24 @@ def write_pairs(scene: DrawnScene, rng: np.random.Generator, count: int) -> tupl
         if len(pairs) == count:
             break
         want = _GRANULARITIES[rng.choice(len(_GRANULARITIES), p=_FREQUENCIES)]
-        pair = _pair(scene, rng, want)
+        pair = _pair(scene, vocabulary, rng, want)
         if pair is not None:
             pairs.setdefault(pair.simple.targets, pair)
     return tuple(pairs.values()) if len(pairs) == count else None
 
 
-def _pair(scene: DrawnScene, rng: np.random.Generator, want: Granularity) -> LevelPair | None:
+def _pair(
+    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator, want: Granularity
+) -> LevelPair | None:
     """Writes at both levels in turn until two have the same targets."""
     written: dict[Level, dict[tuple[int, ...], Instruction]] = {level: {} for level in _LEVELS}
     for _ in range(_TRIES):
         for level in _LEVELS:
-            found = write_instruction(scene, rng, level, want)
+            found = write_instruction(scene, vocabulary, rng, level, want)
             if found is None:
                 return None
             written[level].setdefault(found.targets, found)
             if all(found.targets in texts for texts in written.values()):
                 simple, complex_ = (written[name][found.targets] for name in _LEVELS)
-                return LevelPair(simple, complex_, noun_of(scene, found.targets))
+                return LevelPair(simple, complex_, noun_of(scene, vocabulary, found.targets))
     return None

@@ -1,7 +1,7 @@
 """Records: a picture, one set of targets in it, and the texts that describe exactly them.
 
 A record is what SAM3-I's annotation file keeps under one image id; a picture appears under as many ids as it
-has target sets. `scene_records` makes those of a drawn scene.
+has target sets. `scene_records` makes those of a scene.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
-from sam3i_edge.data.scenes import DrawnScene
+from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.segmentation import Segmentation, mask_of
+from sam3i_edge.data.vocabulary import Vocabulary
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.masks import rle
-
-MIXED: Final = "shape"  # category of targets of several shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,12 @@ _DRAWN: Final[dict[Granularity, int]] = {"one": 14, "subset": 8, "all": 14}  # t
 
 
 def scene_records(
-    scene: DrawnScene, rng: np.random.Generator, *, file_name: str = "scene.png", first_id: int = 1
+    scene: Scene,
+    vocabulary: Vocabulary,
+    rng: np.random.Generator,
+    *,
+    file_name: str = "scene.png",
+    first_id: int = 1,
 ) -> list[Record]:
     """Writes up to six records for a scene, at most two of a granularity.
 
@@ -104,16 +108,17 @@ def scene_records(
 
     Args:
         scene: the scene.
+        vocabulary: its words.
         rng: decides.
         file_name: the picture's name in the records.
         first_id: image id of the first record; annotation ids are 1, 2, … in each record list.
     """
     random = Random(int(rng.integers(2**63)))
     chosen: list[tuple[_Key, dict[Level, list[str]]]] = []
-    texts = _texts_by_target(scene, rng)
+    texts = _texts_by_target(scene, vocabulary, rng)
     for granularity, most in _PER_SCENE.items():
         if granularity == "none":
-            texts_of_none = _texts_of_none(scene, rng)
+            texts_of_none = _texts_of_none(scene, vocabulary, rng)
             chosen += [((granularity, ()), texts_of_none)] if any(texts_of_none.values()) else []
             continue
         keys = [key for key in texts if key[0] == granularity]
@@ -123,14 +128,14 @@ def scene_records(
     records: list[Record] = []
     next_annotation = 1
     for (granularity, targets), by_level in chosen:
-        noun = noun_of(scene, targets)
+        noun = noun_of(scene, vocabulary, targets)
         concept = by_level["concept"] if granularity in ("all", "none") else [noun]
         records.append(
             Record(
                 image_id=first_id + len(records),
                 file_name=file_name,
-                width=scene.image.shape[1],
-                height=scene.image.shape[0],
+                width=scene.size[1],
+                height=scene.size[0],
                 concept=concept,
                 simple=by_level["simple"],
                 complex=by_level["complex"],
@@ -144,12 +149,14 @@ def scene_records(
     return records
 
 
-def _texts_by_target(scene: DrawnScene, rng: np.random.Generator) -> dict[_Key, dict[Level, list[str]]]:
+def _texts_by_target(
+    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator
+) -> dict[_Key, dict[Level, list[str]]]:
     found: dict[_Key, dict[Level, list[str]]] = {}
     for level in LEVELS:
         for granularity, tries in _DRAWN.items():
             for _ in range(tries):
-                written = write_instruction(scene, rng, level, granularity)
+                written = write_instruction(scene, vocabulary, rng, level, granularity)
                 if written is None:
                     break
                 texts = found.setdefault((granularity, written.targets), {name: [] for name in LEVELS})[level]
@@ -158,24 +165,26 @@ def _texts_by_target(scene: DrawnScene, rng: np.random.Generator) -> dict[_Key, 
     return found
 
 
-def _texts_of_none(scene: DrawnScene, rng: np.random.Generator) -> dict[Level, list[str]]:
+def _texts_of_none(
+    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator
+) -> dict[Level, list[str]]:
     written: dict[Level, Instruction | None] = {
-        level: write_instruction(scene, rng, level, "none") for level in LEVELS
+        level: write_instruction(scene, vocabulary, rng, level, "none") for level in LEVELS
     }
     return {level: [] if text is None else [text.text] for level, text in written.items()}
 
 
-def noun_of(scene: DrawnScene, targets: tuple[int, ...]) -> str:
-    """The noun of some objects of a scene: their shape, or `MIXED` for several shapes."""
-    shapes = {scene.objects[target].shape for target in targets}
-    return shapes.pop() if len(shapes) == 1 else MIXED
+def noun_of(scene: Scene, vocabulary: Vocabulary, targets: tuple[int, ...]) -> str:
+    """The noun of some objects of a scene: their category, or what stands for several categories."""
+    categories = {scene.objects[target].category for target in targets}
+    return vocabulary.nouns(categories.pop())[0].one if len(categories) == 1 else vocabulary.mixed
 
 
-def _annotation(scene: DrawnScene, target: int, number: int, category: str) -> Annotation:
+def _annotation(scene: Scene, target: int, number: int, category: str) -> Annotation:
     x0, y0, x1, y1 = scene.objects[target].box
     return Annotation(
         id=number,
         category=category,
         bbox=(float(x0), float(y0), float(x1 - x0), float(y1 - y0)),
-        segmentation=rle.encode(scene.masks[target]),
+        segmentation=rle.encode(scene.objects[target].mask),
     )

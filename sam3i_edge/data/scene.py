@@ -65,6 +65,14 @@ class Scene:
     listed: frozenset[str] = frozenset()
     crowds: frozenset[str] = frozenset()
 
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """What is visible of every object, bool [N, H, W], put together by each call."""
+        stack = np.zeros((len(self.objects), *self.size), np.bool_)
+        for row, item in zip(stack, self.objects, strict=True):
+            row[...] = item.mask
+        return stack
+
     def pixels(self) -> NDArray[np.uint8]:
         """The picture, uint8 [H, W, 3] RGB; read from its file by each call.
 

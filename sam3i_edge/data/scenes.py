@@ -7,7 +7,6 @@ what is behind it, and has the size, colour and fill that it is called by. Betwe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import cv2
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.backgrounds import Image, background, degrade
-from sam3i_edge.data.palette import Color, Fill, distance, named_color
+from sam3i_edge.data.palette import distance, named_color
 from sam3i_edge.data.placement import ScenePlan, Wish, plan
-from sam3i_edge.data.shapes import Shape, outline, rotated, rotation
+from sam3i_edge.data.scene import Scene, SceneObject
+from sam3i_edge.data.shapes import outline, rotated, rotation
 from sam3i_edge.data.stamp import Cutout, Look, Stamp, paint
 
 Size = Literal["small", "large"]
@@ -33,54 +33,14 @@ _CONTRAST: Final = 54.0  # least colour distance to what is behind; an outline r
 _TRIES: Final = 24  # places tried for one object before it is left out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneObject:
-    """One drawn object.
-
-    Attributes:
-        shape: one of the ten names of `shapes.SHAPES`.
-        color: the name of its colour; stripes and dots may have another shade.
-        size: "small" (extent 0.10 to 0.17 of the canvas's shorter side) or "large" (0.24 to 0.42).
-        fill: "plain", "striped" or "dotted".
-        center: (x, y) px, centroid of the full outline, whatever covers it.
-        extent: px, longer side of the unrotated shape's box.
-        width: px, of the full outline's upright box as drawn (rotated).
-        height: px, likewise.
-        box: (x0, y0, x1, y1) px around the visible mask, x1 and y1 exclusive.
-        area: visible pixels.
-    """
-
-    shape: Shape
-    color: Color
-    size: Size
-    fill: Fill
-    center: tuple[float, float]
-    extent: float
-    width: float
-    height: float
-    box: tuple[int, int, int, int]
-    area: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DrawnScene:
-    """A picture and what is in it.
-
-    Attributes:
-        image: uint8 [H, W, 3] RGB.
-        masks: bool [N, H, W], the visible parts; no two overlap and none is empty.
-        objects: N objects in the order of the masks.
-    """
-
-    image: Image
-    masks: NDArray[np.bool_]
-    objects: tuple[SceneObject, ...]
-
-
 def draw_scene(
     rng: np.random.Generator, size: tuple[int, int] | None = None, *, objects: int | None = None
-) -> DrawnScene:
-    """Draws one scene.
+) -> Scene:
+    """Draws one scene: every object with the attributes "color", "size" and "fill".
+
+    Its center is the centroid of the full outline, whatever covers it; `full_size` the upright box of that
+    outline as drawn (rotated). A small object has an extent, the longer side of the unrotated shape's box, of
+    0.10 to 0.17 of the canvas's shorter side, a large one of 0.24 to 0.42. The masks do not overlap.
 
     Args:
         rng: decides everything; the same state draws the same scene.
@@ -102,15 +62,12 @@ def draw_scene(
         drawing.place(wish, rng)
     if not drawing.stamps:  # nothing fitted or stood out from the background: begin again with another
         return draw_scene(rng, size, objects=objects)
-    labels = drawing.labels
-    masks = labels[None] == np.arange(len(drawing.stamps), dtype=np.int8)[:, None, None]
-    return DrawnScene(
+    masks = drawing.labels[None] == np.arange(len(drawing.stamps), dtype=np.int8)[:, None, None]
+    return Scene(
         image=degrade(canvas, rng),
-        masks=masks,
-        objects=tuple(
-            _describe(stamp, wish, labels, index)
-            for index, (stamp, wish) in enumerate(zip(drawing.stamps, drawing.wishes, strict=True))
-        ),
+        size=(height, width),
+        objects=tuple(map(_described, drawing.stamps, drawing.wishes, masks)),
+        complete=True,
     )
 
 
@@ -201,20 +158,14 @@ class _Drawing:
         return self.plan.look(stamp, wish, color, behind, True, rng)
 
 
-def _describe(stamp: Stamp, wish: Wish, labels: NDArray[np.int8], index: int) -> SceneObject:
-    top, left = stamp.window[0].start, stamp.window[1].start
-    visible = labels[stamp.window] == index
-    x, y, width, height = cv2.boundingRect(visible.view(np.uint8))
+def _described(stamp: Stamp, wish: Wish, mask: NDArray[np.bool_]) -> SceneObject:
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     x0, y0, x1, y1 = stamp.cutout.bounds
     return SceneObject(
-        shape=wish.shape,
-        color=wish.color,
-        size=wish.size,
-        fill=wish.fill,
+        category=wish.shape,
+        attributes={"color": wish.color, "size": wish.size, "fill": wish.fill},
+        box=(x, y, x + width, y + height),
         center=stamp.center,
-        extent=stamp.cutout.extent,
-        width=x1 - x0,
-        height=y1 - y0,
-        box=(left + x, top + y, left + x + width, top + y + height),
-        area=int(np.count_nonzero(visible)),
+        mask=mask,
+        full_size=(x1 - x0, y1 - y0),
     )

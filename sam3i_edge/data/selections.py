@@ -1,301 +1,234 @@
 """Ways to choose among the members of a head: by position, relation, size, order, exception.
 
-Each takes an `Ask` and returns a `Draft`, or None where the scene gives no clear answer to what it drew up.
-They serve simple instructions (heads with a noun) and complex ones (heads of riddles or "things") alike.
+Each takes an `Ask` and proposes a `Query`, or None where the scene gives no occasion for what it drew up;
+whether it has an answer is for `truth` to say. They serve simple instructions (heads with a noun) and complex
+ones (heads of riddles or "things") alike.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias, get_args
 
-from sam3i_edge.data.asking import Ask, Draft
-from sam3i_edge.data.geometry import Edge, Measure, Region, Side
-from sam3i_edge.data.heads import OUTERMOST, SUPERLATIVES, Head
-from sam3i_edge.data.wording import NUMBERS, ORDINALS
+from sam3i_edge.data.heads import Ask, Reference
+from sam3i_edge.data.query import (
+    Alike,
+    Between,
+    Compared,
+    Description,
+    Filter,
+    Inside,
+    Is,
+    Measure,
+    Nearest,
+    Ordinal,
+    Outermost,
+    Query,
+    Region,
+    Related,
+    Side,
+    SideName,
+)
+from sam3i_edge.data.vocabulary import CATEGORY
 
-LINK: Final = "that [is|are] "
+Kind: TypeAlias = Callable[[Ask], "Query | None"]
 
-_SIDES: Final[dict[Side, tuple[str, ...]]] = {
-    "left": ("left of", "left of", "to the left of", "to the left of", "on the left of"),
-    "right": ("right of", "right of", "to the right of", "to the right of", "on the right of"),
-    "above": ("above", "above", "above", "higher than", "higher up than"),
-    "below": ("below", "below", "below", "under", "beneath", "underneath", "lower than"),
-}
-_HALVES: Final[dict[Region, tuple[str, ...]]] = {
-    "left": ("on the left side", "on the left", "in the left half", "in the left part"),
-    "right": ("on the right side", "on the right", "in the right half", "in the right part"),
-    "top": ("in the upper half", "in the top half", "in the upper part"),
-    "bottom": ("in the lower half", "in the bottom half", "in the lower part"),
-}
-_PLACES: Final[dict[Region, tuple[str, ...]]] = {
-    "top left": (
-        "in the top left corner", "in the upper left corner", "at the top left", "in the upper left",
-    ),
-    "top right": (
-        "in the top right corner", "in the upper right corner", "at the top right", "in the upper right",
-    ),
-    "bottom left": (
-        "in the bottom left corner", "in the lower left corner", "at the bottom left", "in the lower left",
-    ),
-    "bottom right": (
-        "in the bottom right corner", "in the lower right corner", "at the bottom right",
-        "in the lower right",
-    ),
-    "center": ("in the center", "in the middle", "in the middle", "in the center", "in the centre"),
+HALVES: Final[tuple[Region, ...]] = ("left", "right", "top", "bottom")
+_PLACES: Final[tuple[Region, ...]] = ("top left", "top right", "bottom left", "bottom right", "center")
+_COMPARISONS: Final[dict[tuple[Measure, bool], int]] = {
+    ("big", False): 2, ("big", True): 1, ("tall", False): 1, ("wide", False): 1,
 }  # fmt: skip
-_OF_IMAGE: Final = ("", "", "", "", " of the image", " of the picture")
-_EDGE_TAILS: Final[dict[Edge, tuple[str, ...]]] = {
-    "left": ("farthest to the left", "furthest left", "closest to the left edge", "at the far left"),
-    "right": ("farthest to the right", "furthest right", "closest to the right edge", "at the far right"),
-    "top": ("closest to the top", "at the very top", "nearest the top edge", "highest up"),
-    "bottom": ("closest to the bottom", "at the very bottom", "nearest the bottom edge", "lowest down"),
-}
-_PAIR_WORDS: Final[dict[Edge, str]] = {"left": "left", "right": "right", "top": "upper", "bottom": "lower"}
-_EDGES: Final[tuple[Edge, ...]] = ("left", "right", "top", "bottom")
-_COMPARATIVES: Final[tuple[tuple[str, Measure, bool], ...]] = (
-    ("bigger than", "big", False), ("larger than", "big", False), ("smaller than", "big", True),
-    ("taller than", "tall", False), ("wider than", "wide", False),
-)  # fmt: skip
 
 
-def whole(ask: Ask) -> Draft | None:
+def whole(ask: Ask) -> Query | None:
     """Every member, or the only one: "every large square", "the red star", "what stands for love"."""
     head = ask.make_head()
     if head is None:
         return None
-    if len(head.members) == 1 and ask.want == "all":
-        return Draft(
-            f"{ask.random.choice(('every', 'each'))} {head.one}", head.members, head.members, universal=True
-        )
-    return Draft(ask.word(head, head.members), head.members, head.members)
+    form = "whole"
+    if head.riddle:
+        form = "function" if any(modifier.function for modifier in head.modifiers) else "property"
+    return Query(form=form, head=head, universal=ask.want == "all")
 
 
-def by_region(ask: Ask) -> Draft | None:
+def by_region(ask: Ask) -> Query | None:
     """In a half, a corner or the centre."""
     head = ask.make_head()
-    if head is None:
-        return None
-    halves = ask.random.random() < 0.55
-    region: Region = ask.random.choice(list(_HALVES if halves else _PLACES))
-    targets = ask.view.select(head.members, lambda index: ask.view.inside(index, region))
-    if targets is None:
-        return None
-    tail = ask.random.choice((_HALVES if halves else _PLACES)[region])
-    if "of the" not in tail:
-        tail += ask.random.choice(_OF_IMAGE)
-    return Draft(ask.word(head, targets, tail, LINK), targets, head.members)
+    region = ask.random.choice(HALVES if ask.random.random() < 0.55 else _PLACES)
+    return None if head is None else Query(form="region", head=head, filters=(Inside(region),))
 
 
-def by_edge(ask: Ask) -> Draft | None:
-    """Leftmost, topmost, highest: "the topmost blue heart"."""
+def by_edge(ask: Ask) -> Query | None:
+    """Leftmost, topmost: "the topmost blue heart", "the two leftmost stars"."""
     head = ask.make_head()
-    if head is None or (len(head.members) == 1 and ask.random.random() < 0.8):
+    if head is None or _too_few(ask, head, 2):
         return None
+    count = 1
     if ask.want == "subset":
-        return _foremost(ask, head)
-    word, edge = ask.random.choice(OUTERMOST)
-    if not head.members:
-        return Draft(f"the {word} {head.one}", (), ())
-    target = ask.view.outermost(head.members, edge)
-    if target is None:
-        return None
-    style = ask.random.random()
-    if len(head.members) == 2 and style < 0.25:
-        text = f"the {_PAIR_WORDS[edge]} {head.one}"
-    elif style < 0.7:
-        text = f"the {word} {head.one}"
-    else:
-        text = ask.word(head, (target,), ask.random.choice(_EDGE_TAILS[edge]), LINK)
-    return Draft(text, (target,), head.members)
+        count = 2 if ask.random.random() < 0.75 else 3
+    return Query(form="edge", head=head, pick=Outermost(ask.edge(), count))
 
 
-def _foremost(ask: Ask, head: Head) -> Draft | None:
-    number = 2 if ask.random.random() < 0.75 else 3
-    word, edge = ask.random.choice(OUTERMOST)
-    targets = ask.view.foremost(head.members, edge, number)
-    if targets is None:
-        return None
-    return Draft(f"the {NUMBERS[number]} {word} {head.many}", targets, head.members)
-
-
-def by_relation(ask: Ask) -> Draft | None:
+def by_relation(ask: Ask) -> Query | None:
     """Left of, right of, above or below one other object, or two such relations at once."""
     head, reference = ask.make_head(), ask.make_reference()
     if head is None or reference is None:
         return None
-    side: Side = ask.random.choice(list(_SIDES))
-    tail = f"{ask.random.choice(_SIDES[side])} {reference.text}"
-    if reference.index is None:
-        return Draft(ask.word(head, (), tail, LINK), (), head.members)
-    anchor = reference.index
-    members = tuple(index for index in head.members if index != anchor)
-    targets = ask.view.select(members, lambda index: ask.view.beside(index, side, anchor))
-    if targets is None:
-        return None
-    if ask.random.random() < 0.15:
+    side = _side(ask)
+    filters: tuple[Filter, ...] = (Side(side, reference.query),)
+    if ask.vocabulary.flat and reference.index is not None and ask.random.random() < 0.15:
         second = ask.make_reference()
-        across: Side = ask.random.choice(
+        across: SideName = ask.random.choice(
             ("above", "below") if side in ("left", "right") else ("left", "right")
         )
-        if second is None or second.index is None or second.index == anchor:
+        if second is None or second.index is None or second.index == reference.index:
             return None
-        mark = second.index
-        targets = ask.view.select(
-            (i for i in targets if i != mark), lambda i: ask.view.beside(i, across, mark)
-        )
-        if targets is None:
-            return None
-        tail += f" and {ask.random.choice(_SIDES[across])} {second.text}"
-    return Draft(ask.word(head, targets, tail, LINK), targets, head.members)
+        filters += (Side(across, second.query),)
+    return Query(form="relation", head=head, filters=filters)
 
 
-def by_late_color(ask: Ask) -> Draft | None:
+def by_known_relation(ask: Ask) -> Query | None:
+    """On, in, next to, behind, in front of: where the scene says so."""
+    head, reference = ask.make_head(), ask.make_reference()
+    if head is None or reference is None:
+        return None
+    names = sorted({name for item in ask.view.objects for name in item.relations})
+    # Most objects are in no relation: prefer one that something has.
+    met = [
+        n for n in names if any(i.relations.get(n, {}).get(reference.index or 0) for i in ask.view.objects)
+    ]
+    name = ask.random.choice(met if met and ask.want != "none" else names)
+    return Query(form=name, head=head, filters=(Related(name, reference.query),))
+
+
+def by_late_attribute(ask: Ask) -> Query | None:
     """Colour after the relation: "the star that is left of the ring and red"."""
     head, reference = ask.make_head(), ask.make_reference()
-    if head is None or reference is None or reference.index is None or not head.members:
+    if head is None or reference is None or reference.index is None:
         return None
-    color = ask.view.objects[
-        ask.random.choice(ask.view.everything if ask.want == "none" else head.members)
-    ].color
-    side: Side = ask.random.choice(list(_SIDES))
-    anchor = reference.index
-    members = tuple(i for i in head.members if ask.view.objects[i].color == color and i != anchor)
-    targets = ask.view.select(members, lambda index: ask.view.beside(index, side, anchor))
-    if targets is None:
+    members = ask.members(head)
+    name = next(iter(ask.vocabulary.properties), None)
+    if not members or name is None:
         return None
-    relation = f"{ask.random.choice(_SIDES[side])} {reference.text}"
-    both = f"{relation} and {color}" if ask.random.random() < 0.5 else f"{color} and {relation}"
-    return Draft(ask.word(head, targets, f"that [is|are] {both}"), targets, head.members)
+    value = ask.value(name, ask.random.choice(ask.view.everything if ask.want == "none" else members))
+    if value is None:
+        return None
+    late = (Side(_side(ask), reference.query), Is(name, frozenset((value,))))
+    return Query(form="late attribute", head=head, filters=late)
 
 
-def by_between(ask: Ask) -> Draft | None:
+def by_between(ask: Ask) -> Query | None:
     """Between two other objects."""
     head, first, second = ask.make_head(), ask.make_reference(), ask.make_reference()
-    if head is None or first is None or second is None or first.text == second.text:
+    if head is None or first is None or second is None or first.query == second.query:
         return None
-    tail = f"between {first.text} and {second.text}"
-    if first.index is None or second.index is None:
-        return Draft(ask.word(head, (), tail, LINK), (), head.members)
-    a, b = first.index, second.index
-    if a == b:
+    if first.index is not None and first.index == second.index:
         return None
-    members = tuple(index for index in head.members if index not in (a, b))
-    targets = ask.view.select(members, lambda index: ask.view.between(index, a, b))
-    return None if targets is None else Draft(ask.word(head, targets, tail, LINK), targets, members)
+    return Query(form="between", head=head, filters=(Between(first.query, second.query),))
 
 
-def by_distance(ask: Ask) -> Draft | None:
+def by_distance(ask: Ask) -> Query | None:
     """Nearest to or farthest from another object."""
     head, reference = ask.make_head(), ask.make_reference()
     if head is None or reference is None:
         return None
-    far = ask.random.random() < 0.25
-    words = ("farthest from", "furthest from", "farthest away from") if far else ("nearest to", "closest to")
-    tail = f"{ask.random.choice(words)} {reference.text}"
-    if reference.index is None or not head.members:
-        return Draft(ask.word(head, (0,), tail, LINK), (), head.members)
-    members = tuple(index for index in head.members if index != reference.index)
-    target = ask.view.nearest(members, reference.index, far)
-    if target is None or (len(members) == 1 and ask.random.random() < 0.7):
+    members = ask.members(head)
+    if members is None or (len(set(members) - {reference.index}) == 1 and ask.random.random() < 0.7):
         return None
-    return Draft(ask.word(head, (target,), tail, LINK), (target,), head.members)
+    return Query(form="distance", head=head, pick=Nearest(reference.query, ask.random.random() < 0.25))
 
 
-def by_size(ask: Ask) -> Draft | None:
+def by_depth(ask: Ask) -> Query | None:
+    """Nearest to the camera, or farthest from it."""
+    head = ask.make_head()
+    if head is None or _too_few(ask, head, 2):
+        return None
+    return Query(form="depth", head=head, pick=Nearest(None, ask.random.random() < 0.35))
+
+
+def by_size(ask: Ask) -> Query | None:
     """Biggest, smallest, tallest …, in all or on one side of the picture."""
     head = ask.make_head()
-    if head is None or (len(head.members) == 1 and ask.random.random() < 0.8):
+    if head is None or _too_few(ask, head, 2):
         return None
-    word, measure, least = ask.random.choice(SUPERLATIVES)
-    members, tail = head.members, ""
-    if ask.random.random() < (0.4 if head.thing or ask.want == "none" else 0.15):
-        region: Region = ask.random.choice(list(_HALVES))
-        inside = ask.view.select(head.members, lambda index: ask.view.inside(index, region))
-        if inside is None:
-            return None
-        members, tail = inside, f" {ask.random.choice(_HALVES[region])}"
-    text = f"the {word} {head.one}{tail}"
-    if not members:
-        return Draft(text, (), head.members)
-    target = ask.view.superlative(members, measure, least)
-    return None if target is None else Draft(text, (target,), head.members)
+    inside = ask.random.random() < (0.4 if head.thing or ask.want == "none" else 0.15)
+    filters = (Inside(ask.random.choice(HALVES)),) if inside else ()
+    return Query(form="size", head=head, filters=filters, pick=ask.superlative())
 
 
-def by_comparison(ask: Ask) -> Draft | None:
+def by_comparison(ask: Ask) -> Query | None:
     """Bigger, smaller, taller or wider than another object."""
     head, reference = ask.make_head(), ask.make_reference()
     if head is None or reference is None:
         return None
-    word, measure, less = ask.random.choice(_COMPARATIVES)
-    tail = f"{word} {reference.text}"
-    if reference.index is None:
-        return Draft(ask.word(head, (), tail, LINK), (), head.members)
-    anchor = reference.index
-    members = tuple(index for index in head.members if index != anchor)
-    targets = ask.view.select(members, lambda index: ask.view.exceeds(index, anchor, measure, less))
-    return None if targets is None else Draft(ask.word(head, targets, tail, LINK), targets, members)
+    choices = {key: weight for key, weight in _COMPARISONS.items() if ask.vocabulary.flat or key[0] == "big"}
+    measure, less = ask.random.choices(list(choices), list(choices.values()))[0]
+    return Query(form="comparison", head=head, filters=(Compared(measure, less, reference.query),))
 
 
-def by_exception(ask: Ask) -> Draft | None:
+def by_exception(ask: Ask) -> Query | None:
     """All but one or some of them: "all circles except the green one"."""
-    head = ask.head(ask.view, ask.random, False)
-    if head is None or len(head.members) < 2:
+    head = ask.head(ask, False)
+    if head is None:
+        return None
+    members = ask.members(head)
+    if members is None or len(members) < 2:
         return None
     if head.thing:
-        reference = ask.reference(ask.view, ask.random, False)
+        reference = ask.reference(ask, False)
         if reference is None or reference.index is None:
             return None
-        excluded, text = {reference.index}, reference.text
-    else:
-        key = ask.random.choice(("color", "color", "size", "fill"))
-        values = [getattr(ask.view.objects[index], key) for index in head.members]
-        value = ask.random.choice(values)
-        if value in head.one:  # "all red circles except the red one"
-            return None
-        excluded = {i for i, other in zip(head.members, values, strict=True) if other == value}
-        text = f"the {value} one" + "s" * (len(excluded) > 1)
-    targets = tuple(index for index in head.members if index not in excluded)
-    word = ask.random.choice(("except", "except", "except for", "but", "but not", "apart from"))
-    start = ask.random.choice(
-        (f"all {head.many}", f"all {head.many}", f"every {head.one}", f"all the {head.many}")
-        if not head.thing or ask.random.random() < 0.4
-        else ("everything", "everything", "all")
-    )
-    return Draft(f"{start} {word} {text}", targets, head.members)
+        return Query(form="exception", head=head, without=reference.query)
+    shares = {name: attribute.share for name, attribute in ask.vocabulary.properties.items()}
+    if not shares:
+        return None
+    name = ask.random.choices(list(shares), list(shares.values()))[0]
+    value = ask.value(name, ask.random.choice(members))
+    if value is None or any(name == modifier.test.attribute for modifier in head.modifiers):
+        return None  # "all red circles except the red one"
+    return Query(form="exception", head=head, without=Is(name, frozenset((value,))))
 
 
-def by_order(ask: Ask) -> Draft | None:
+def by_order(ask: Ask) -> Query | None:
     """The second from the left."""
     head = ask.make_head()
-    if head is None or (head.members and len(head.members) < 3):
+    if head is None or _too_few(ask, head, 3, 0.0):
         return None
-    edge = ask.random.choice(_EDGES)
     number = ask.random.randint(1, 3) if ask.random.random() < 0.85 else 4
-    tail = f"from the {edge}"
-    text = f"the {ORDINALS[number]} {head.one} {tail}"
-    if not head.members:
-        return Draft(text, (), ())
-    target = ask.view.ordinal(head.members, edge, number)
-    return None if target is None else Draft(text, (target,), head.members)
+    edges = HALVES if ask.vocabulary.flat else ("left", "right")
+    return Query(form="order", head=head, pick=Ordinal(ask.random.choice(edges), number))  # type: ignore[arg-type]
 
 
-def by_likeness(ask: Ask) -> Draft | None:
-    """Of the same colour, shape or fill as another object."""
+def by_likeness(ask: Ask) -> Query | None:
+    """Of the same colour, shape or kind as another object."""
     head, reference = ask.make_head(), ask.make_reference()
     if head is None or reference is None:
         return None
-    key = ask.random.choice(("color", "color", "color", "shape") if head.thing else ("color",))
-    noun = "colour" if key == "color" and ask.random.random() < 0.15 else key
-    if reference.index is not None and reference.index in head.members and not head.thing:
+    names = [name for name, attribute in ask.vocabulary.properties.items() if attribute.alike]
+    name = CATEGORY if head.thing and ask.random.random() < 0.25 else ask.random.choice(names or [CATEGORY])
+    if name == CATEGORY and not head.thing:
         return None
-    members = tuple(index for index in head.members if index != reference.index)
-    tail = f"{ask.random.choice(('with', 'of'))} the same {noun} as {reference.text}"
-    if reference.index is None:
-        return Draft(ask.word(head, (), tail), (), head.members)
-    anchor = ask.view.objects[reference.index]
-    targets = tuple(i for i in members if getattr(ask.view.objects[i], key) == getattr(anchor, key))
-    if not head.thing:
-        return Draft(ask.word(head, targets, tail), targets, head.members)
-    several = ("everything else", f"all other {head.many}", f"the other {head.many}")
-    start = f"the other {head.one}" if len(targets) == 1 else ask.random.choice(several)
-    return Draft(f"{start} {tail}", targets, head.members)
+    if not head.thing and reference.index is not None and reference.index in (ask.members(head) or ()):
+        return None
+    return Query(
+        form="likeness", head=head, filters=(Alike(name, reference.query, _like(ask, reference, name)),)
+    )
+
+
+def _like(ask: Ask, reference: Reference, name: str) -> frozenset[str]:
+    if name != CATEGORY or reference.index is None:
+        return frozenset()
+    return ask.unclear(ask.view.objects[reference.index].category)
+
+
+def _side(ask: Ask) -> SideName:
+    sides: tuple[SideName, ...] = get_args(SideName) if ask.vocabulary.flat else ("left", "right")
+    return ask.random.choice(sides)
+
+
+def _too_few(ask: Ask, head: Description, least: int, tolerated: float = 0.2) -> bool:
+    """Whether a class is unknown or has members, but too few to choose among; now and then these will do."""
+    members = ask.members(head)
+    if members is None:
+        return True
+    return 0 < len(members) < least and ask.random.random() >= tolerated

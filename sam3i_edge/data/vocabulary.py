@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -107,6 +107,7 @@ class Attribute(_Part):
         phrased: how often it is said after the noun where there are phrases for it, 0..1.
         either_side: whether the adjective may also stand before its neighbour: "striped red", "red striped".
         riddles: how often a riddle speaks of it, beside 1 for riddles of categories.
+        likened: how a value is said by what is `like` it: "the color of {}".
         alike: whether one asks for "the same color".
         groups: see `Group`.
     """
@@ -118,12 +119,18 @@ class Attribute(_Part):
     phrased: Annotated[float, Field(ge=0, le=1)] = 0.2
     either_side: bool = False
     riddles: Annotated[float, Field(ge=0)] = 0
+    likened: tuple[Annotated[str, Field(pattern=r"^[a-z \-\[\]|]*\{\}$")], ...] = ()
     alike: bool = False
     groups: tuple[Group, ...] = ()
 
     def words(self, value: str) -> tuple[Word, ...]:
         """Adjectives for a value."""
         return self.values[value].words or (Word(value),)
+
+    def share_of(self, value: str) -> float:
+        """How often a noun phrase names a value."""
+        own = self.values[value].share
+        return self.share if own is None else own
 
     @model_validator(mode="after")
     def _told_apart(self) -> Attribute:
@@ -132,6 +139,8 @@ class Attribute(_Part):
             known("value", group.values, self.values)
         for name, value in self.values.items():
             spoken = bool(value.like or value.phrases or value.hints)
+            if value.like and not self.likened:
+                raise ValueError(f"{name!r} is like something, and nothing in likened says how")
             if self.riddles and not spoken:
                 raise ValueError(f"{name!r} has no riddle: give it like, phrases or hints, or riddles 0")
         return self
@@ -159,6 +168,7 @@ class Vocabulary(_Part):
     Attributes:
         name: of the vocabulary.
         kind: what a category is called: "shape", "kind".
+        flat: whether the pictures are drawn on a plane, so that "above" and "tall" mean what they are in it.
         things: words for any object; the first also stands for objects of several categories.
         categories: by name, in the order of the classes of the attribute head.
         properties: the other attributes, likewise.
@@ -167,6 +177,7 @@ class Vocabulary(_Part):
 
     name: Annotated[str, Field(pattern=r"^[\w\-]+$")]
     kind: Annotated[tuple[Word, ...], Field(min_length=1)]
+    flat: bool = False
     things: Annotated[tuple[Noun, ...], Field(min_length=1)]
     categories: Annotated[Mapping[_Text, Category], Field(min_length=2)]
     properties: Mapping[str, Attribute] = {}
@@ -211,6 +222,14 @@ class Vocabulary(_Part):
         """The categories that a noun of this one might also mean."""
         found = self.categories.get(category)
         return found.confusable if found is not None else ()
+
+    def riddles_of(self, category: str) -> tuple[Riddle, ...]:
+        """The riddles that fit a category."""
+        return self._riddles.get(category, ())
+
+    @cached_property
+    def _riddles(self) -> dict[str, tuple[Riddle, ...]]:
+        return {name: tuple(r for r in self.riddles if name in r.categories) for name in self.categories}
 
     @cached_property
     def _by_name(self) -> dict[str, str]:
@@ -273,14 +292,22 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     Raises:
         DataError: there is no such file, or it is no vocabulary; says the first thing that is wrong.
     """
-    path = Path(name_or_path)
     if str(name_or_path) in VOCABULARIES:
-        path = _FOLDER / f"{name_or_path}.json"
+        return _bundled(str(name_or_path))
+    return _read(Path(name_or_path))
+
+
+@cache
+def _bundled(name: str) -> Vocabulary:
+    return _read(_FOLDER / f"{name}.json")
+
+
+def _read(path: Path) -> Vocabulary:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"vocabulary {name_or_path}: {error.strerror or error}; give one of {', '.join(VOCABULARIES)} or "
+            f"vocabulary {path}: {error.strerror or error}; give one of {', '.join(VOCABULARIES)} or "
             "a JSON file of that layout"
         ) from error
     try:

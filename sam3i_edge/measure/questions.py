@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sam3i_edge.data.annotations import ANNOTATIONS, Record, read_annotations
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import DataError
 from sam3i_edge.levels import Level
 
@@ -39,15 +40,16 @@ class Question:
 def questions(level: Level) -> list[Question]:
     """32 questions about 16 pictures of 640 x 480, neighbours about different ones."""
     scenes: list[tuple[NDArray[np.uint8], list[str]]] = []
+    vocabulary = load_vocabulary("shapes")
     number = 0
     while len(scenes) < _PICTURES:
         rng = np.random.default_rng((*_CLOCK_SEED, number))
         number += 1
         scene = draw_scene(rng, PICTURE)
-        texts = [write_instruction(scene, rng, level) for _ in range(6)]
+        texts = [write_instruction(scene, vocabulary, rng, level) for _ in range(6)]
         known = list(dict.fromkeys(one.text for one in texts if one is not None))
         if len(known) > 1:
-            scenes.append((scene.image, known))
+            scenes.append((scene.pixels(), known))
     return [Question(image, texts[turn], level) for turn in (0, 1) for image, texts in scenes]
 
 

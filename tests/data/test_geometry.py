@@ -4,37 +4,40 @@ import numpy as np
 import pytest
 
 from sam3i_edge.data.geometry import View
-from sam3i_edge.data.scenes import DrawnScene, SceneObject
+from sam3i_edge.data.scene import Scene, SceneObject
 
 
 def view(
-    *places: tuple[float, float], extents: tuple[float, ...] = (), shown: tuple[float, ...] = ()
+    *places: tuple[float, float],
+    extents: tuple[float, ...] = (),
+    shown: tuple[float, ...] = (),
+    depths: tuple[float | None, ...] = (),
+    whole: bool = True,
 ) -> View:
-    """Discs at (x, y) shares of a 200 x 100 picture; `shown` is the visible share of each box's height."""
+    """Squares at (x, y) shares of a 200 x 100 picture; `shown` is the visible share of each box's height."""
     extents = extents or (20.0,) * len(places)
     shown = shown or (1.0,) * len(places)
     objects = []
-    for (x, y), extent, share in zip(places, extents, shown, strict=True):
+    depths = depths or (None,) * len(places)
+    for (x, y), extent, share, depth in zip(places, extents, shown, depths, strict=True):
         center = (x * 200, y * 100)
         top, left = center[1] - extent / 2, center[0] - extent / 2
+        box = (round(left), round(top), round(left + extent), round(top + extent * share))
+        mask = np.zeros((100, 200), np.bool_)
+        mask[max(box[1], 0) : box[3], max(box[0], 0) : box[2]] = True
         objects.append(
             SceneObject(
-                shape="circle",
-                color="red",
-                size="small",
-                fill="plain",
+                category="square",
+                attributes={},
                 center=center,
-                extent=extent,
-                width=extent,
-                height=extent,
-                box=(round(left), round(top), round(left + extent), round(top + extent * share)),
-                area=round(extent**2 * share),
+                box=box,
+                mask=mask,
+                depth=depth,
+                full_size=(extent, extent) if whole else None,
             )
         )
     image = np.zeros((100, 200, 3), np.uint8)
-    return View(
-        DrawnScene(image=image, masks=np.zeros((len(places), 100, 200), np.bool_), objects=tuple(objects))
-    )
+    return View(Scene(image=image, size=(100, 200), objects=tuple(objects), complete=True))
 
 
 @pytest.mark.parametrize(
@@ -74,20 +77,22 @@ def test_between_means_near_the_line() -> None:
 
 def test_nearest_and_farthest_need_a_lead() -> None:
     scene = view((0.5, 0.5), (0.6, 0.5), (0.615, 0.5), (0.9, 0.5))
-    assert scene.nearest((1, 3), 0) == 1
+    assert scene.nearest((1, 3), 0) == (1,)
     assert scene.nearest((1, 2, 3), 0) is None
-    assert scene.nearest((1, 2, 3), 0, farthest=True) == 3
+    assert scene.nearest((1, 2, 3), 0, farthest=True) == (3,)
     assert scene.nearest((0,), 0) is None
 
 
 def test_outermost_and_ordinal_need_a_lead() -> None:
     scene = view((0.1, 0.2), (0.3, 0.5), (0.33, 0.8), (0.7, 0.9))
-    assert scene.outermost((0, 1, 2, 3), "left") == 0
-    assert scene.outermost((1, 2, 3), "left") is None
-    assert scene.outermost((0, 1, 2, 3), "bottom") == 3
-    assert scene.ordinal((0, 1, 3), "left", 2) == 1
+    assert scene.foremost((0, 1, 2, 3), "left") == (0,)
+    assert scene.foremost((1, 2, 3), "left") is None
+    assert scene.foremost((0, 1, 2, 3), "bottom") == (3,)
+    assert scene.foremost((2,), "bottom") == (2,)
+    assert scene.ordinal((0, 1, 3), "left", 2) == (1,)
+    assert scene.ordinal((0, 1, 3), "left", 4) is None
     assert scene.ordinal((0, 1, 2, 3), "left", 2) is None
-    assert scene.ordinal((0, 1, 3), "right", 1) == 3
+    assert scene.ordinal((0, 1, 3), "right", 1) == (3,)
     assert scene.foremost((0, 1, 2, 3), "left", 3) == (0, 1, 2)
     assert scene.foremost((0, 1, 2, 3), "left", 2) is None
     assert scene.foremost((0, 1), "left", 2) is None
@@ -95,12 +100,39 @@ def test_outermost_and_ordinal_need_a_lead() -> None:
 
 def test_superlatives_need_a_lead_that_shows() -> None:
     places = ((0.2, 0.5), (0.5, 0.5), (0.8, 0.5))
-    assert view(*places, extents=(20, 40, 30)).superlative((0, 1, 2), "tall") == 1
-    assert view(*places, extents=(20, 40, 30)).superlative((0, 1, 2), "big", least=True) == 0
+    assert view(*places, extents=(20, 40, 30)).superlative((0, 1, 2), "tall") == (1,)
+    assert view(*places, extents=(20, 40, 30)).superlative((0, 1, 2), "big", least=True) == (0,)
     assert view(*places, extents=(20, 40, 37)).superlative((0, 1, 2), "tall") is None
     # The tallest is covered so far that it no longer looks the tallest.
     assert view(*places, extents=(20, 40, 30), shown=(1, 0.6, 1)).superlative((0, 1, 2), "tall") is None
-    assert view(*places).superlative((), "big") is None
+    assert view(*places).superlative((0,), "big") == (0,)
+
+
+def test_on_photographs_the_apparent_size_must_be_clear_in_every_measure() -> None:
+    places = ((0.2, 0.5), (0.7, 0.5))
+    # The longer side leads by a quarter, but half of it is hidden: as many pixels.
+    sizes, shown = (40.0, 32.0), (0.64, 1.0)
+    assert view(*places, extents=sizes, shown=shown, whole=False).exceeds(0, 1, "big") is None
+    assert view(*places, extents=sizes, whole=False).exceeds(0, 1, "big") is True
+    # What looks larger because it is nearer is neither larger nor smaller.
+    assert view(*places, extents=sizes, depths=(1.0, 1.2)).exceeds(0, 1, "big") is None
+    assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(0, 1, "big") is True
+    assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(1, 0, "big") is False
+
+
+def test_depth_decides_what_is_nearest() -> None:
+    places = ((0.5, 0.5), (0.6, 0.5), (0.8, 0.5))
+    assert view(*places).nearest((1, 2), 0) == (1,)
+    # The first of them lies beside it in the picture, and far behind it on the table.
+    assert view(*places, depths=(1.0, 1.9, 1.0)).nearest((1, 2), 0) is None
+    assert view(*places, depths=(1.0, 1.0, 1.0)).nearest((1, 2), 0) == (1,)
+    assert view(*places, depths=(1.0, 1.9, 1.0)).nearest_to_camera((0, 1)) == (0,)
+    assert view(*places, depths=(1.0, 1.9, 1.0)).nearest_to_camera((0, 1), farthest=True) == (1,)
+    assert view(*places, depths=(1.0, 1.05, 1.9)).nearest_to_camera((0, 1, 2)) is None
+    assert view(*places, depths=(1.0, None, 1.9)).nearest_to_camera((0, 1, 2)) is None
+    ends = ((0.1, 0.5), (0.9, 0.5), (0.5, 0.55))
+    assert view(*ends, depths=(1.0, 1.2, 1.1)).between(2, 0, 1) is True
+    assert view(*ends, depths=(1.0, 1.2, 1.6)).between(2, 0, 1) is None
 
 
 def test_comparisons_are_open_when_close() -> None:
@@ -109,9 +141,3 @@ def test_comparisons_are_open_when_close() -> None:
     assert scene.exceeds(0, 1, "big") is False
     assert scene.exceeds(0, 1, "tall", less=True) is True
     assert scene.exceeds(2, 0, "wide") is None
-
-
-def test_one_open_verdict_leaves_the_question_open() -> None:
-    scene = view((0.1, 0.5), (0.9, 0.5), (0.51, 0.5))
-    assert scene.select((0, 1), lambda i: scene.inside(i, "left")) == (0,)
-    assert scene.select((0, 1, 2), lambda i: scene.inside(i, "left")) is None

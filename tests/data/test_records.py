@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3i_edge.data.records import MIXED, Annotation, Record, scene_records, targets_of
+from sam3i_edge.data.records import Annotation, Record, scene_records, targets_of
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import DataError
 from sam3i_edge.masks import rle
 
 SCENES = [draw_scene(np.random.default_rng(seed), (120, 160)) for seed in range(25)]
-RECORDS = [scene_records(scene, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
+WORDS = load_vocabulary("shapes")
+RECORDS = [scene_records(scene, WORDS, np.random.default_rng(i)) for i, scene in enumerate(SCENES)]
 
 
 def test_targets_are_masks_of_the_scene() -> None:
@@ -35,18 +37,19 @@ def test_concept_is_exact_where_it_counts() -> None:
             categories = {annotation.category for annotation in record.annotations}
             assert len(categories) <= 1
             shapes = {
-                item.shape
+                item.category
                 for item, mask in zip(scene.objects, scene.masks, strict=True)
                 if any(np.array_equal(mask, target) for target in record.masks())
             }
-            assert categories <= (shapes if len(shapes) == 1 else {MIXED})
+            assert categories <= (shapes if len(shapes) == 1 else {"shape"})
             if record.granularity in ("one", "subset"):
                 assert record.concept == list(categories)
             elif record.granularity == "none":
                 assert not record.annotations
                 words = " ".join(record.concept).lower().split()
                 assert not any(
-                    words in ([item.shape], [f"{item.shape}s"], [item.color, item.shape])
+                    words
+                    in ([item.category], [f"{item.category}s"], [item.attributes["color"], item.category])
                     for item in scene.objects
                 )
 
@@ -62,12 +65,17 @@ def test_every_granularity_and_most_levels_occur() -> None:
 
 
 def test_ids_and_repetition() -> None:
-    records = scene_records(SCENES[3], np.random.default_rng(3), file_name="a.png", first_id=40)
+    def written() -> list[Record]:
+        return scene_records(SCENES[3], WORDS, np.random.default_rng(3), file_name="a.png", first_id=40)
+
+    records = written()
     assert [record.image_id for record in records] == list(range(40, 40 + len(records)))
     numbers = [annotation.id for record in records for annotation in record.annotations]
     assert numbers == list(range(1, len(numbers) + 1))
     assert {record.file_name for record in records} == {"a.png"}
-    assert records == scene_records(SCENES[3], np.random.default_rng(3), file_name="a.png", first_id=40)
+    assert records == scene_records(
+        SCENES[3], WORDS, np.random.default_rng(3), file_name="a.png", first_id=40
+    )
 
 
 def test_run_lengths_must_fit_the_picture() -> None:

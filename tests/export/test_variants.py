@@ -32,7 +32,7 @@ def test_adds_fp16_and_eager_to_a_bundle(exported, tmp_path: Path) -> None:
     again, _ = add_variants(Bundle.open(out), out, ["eager"], ["fp32", "fp16"], pairs=12, overwrite=True)
     assert again.variants["eager-fp32"].agreement["min_iou"] == 1.0
     assert 0 < again.variants["eager-fp16"].agreement["score"] < 0.01
-    image = draw_scene(np.random.default_rng(3)).image
+    image = draw_scene(np.random.default_rng(3)).pixels()
     with Segmenter(out, runtime="eager") as eager, Segmenter(out) as onnx:
         one, other = (s.segment(image, "the red star", level="simple") for s in (eager, onnx))
         assert eager.info.runtime == "eager"
