@@ -165,9 +165,7 @@ def _texts_by_target(
     return found
 
 
-def _texts_of_none(
-    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator
-) -> dict[Level, list[str]]:
+def _texts_of_none(scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator) -> dict[Level, list[str]]:
     written: dict[Level, Instruction | None] = {
         level: write_instruction(scene, vocabulary, rng, level, "none") for level in LEVELS
     }
