@@ -51,6 +51,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
     "qat": ("quantize._torchao", "quantize.qat"),
     "export": ("export",),
     "bench": ("measure.page", "measure.plot"),
+    "llm": ("data.language_model.endpoint",),
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
 }
