@@ -31,7 +31,6 @@ DISTRIBUTIONS = {
 ON_USE = {
     "torch": "train",
     "supervision": "supervision",
-    "pyarrow": "parquet",
     "coremltools": "coreml",
 }  # the base imports these only where it uses them
 PARTS = {  # extra: what of the package it is for; the base imports these on use too
@@ -52,7 +51,6 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
     "qat": ("quantize._torchao", "quantize.qat"),
     "export": ("export",),
     "bench": ("measure.page", "measure.plot"),
-    "llm": ("data.language_model.endpoint",),
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
 }
