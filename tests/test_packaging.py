@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
 ON_USE = {
     "torch": "train",
     "supervision": "supervision",
+    "pyarrow": "parquet",
     "coremltools": "coreml",
 }  # the base imports these only where it uses them
 PARTS = {  # extra: what of the package it is for; the base imports these on use too
@@ -51,6 +52,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
     "qat": ("quantize._torchao", "quantize.qat"),
     "export": ("export",),
     "bench": ("measure.page", "measure.plot"),
+    "llm": ("data.language_model.endpoint",),
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
 }

@@ -20,7 +20,7 @@ from sam3i_edge.data.query import (
     Query,
 )
 from sam3i_edge.data.truth import Answer, Granularity, answer, guess
-from sam3i_edge.data.vocabulary import CATEGORY, Attribute, Vocabulary
+from sam3i_edge.data.vocabulary import CATEGORY, Vocabulary
 
 # How often each is asked for where words of all of them fit.
 SUPERLATIVES: Final[dict[tuple[Measure, bool], int]] = {
@@ -84,6 +84,13 @@ class Ask:
         """An object's value of an attribute if the vocabulary has words for it."""
         value = self.view.objects[index].attributes.get(attribute)
         return value if value in self.vocabulary.properties[attribute].values else None
+
+    def test(self, attribute: str, *values: str, negated: bool = False) -> Is:
+        """A test of a property; what the vocabulary has no word for ("maroon") could pass for any value."""
+        known = self.vocabulary.properties[attribute].values
+        present = {item.attributes.get(attribute) for item in self.view.objects}
+        strange = frozenset(value for value in present if value is not None and value not in known)
+        return Is(attribute, frozenset(values), strange, negated)
 
     def unclear(self, category: str) -> frozenset[str]:
         """The categories that a noun of this one might also mean.
@@ -161,7 +168,7 @@ def noun_head(ask: Ask, miss: bool, *, rich: float = 1.0, generic: float = 0.08)
         else:
             others = [value for value in ask.vocabulary.attributes[changed] if value != wanted[changed]]
             wanted[changed] = random.choice(others)
-    modifiers = tuple(Modifier(Is(name, frozenset((value,)))) for name, value in wanted.items())
+    modifiers = tuple(Modifier(ask.test(name, value)) for name, value in wanted.items())
     if category is None:
         return Description(modifiers=modifiers)
     return Description(category, ask.unclear(category), modifiers)
@@ -199,7 +206,7 @@ def riddle_head(ask: Ask, miss: bool) -> Description | None:
         value = random.choice(vocabulary.attributes[about]) if elsewhere else ask.value(about, index)
         if value is None:
             return None
-        modifier = _attribute_riddle(random, about, vocabulary.properties[about], value)
+        modifier = _attribute_riddle(ask, about, value)
     adjectives = tuple[Modifier, ...]()
     # A riddle of the fill goes with a size, and with no second word for what it is like.
     free = [name for name, weight in weights.items() if about == CATEGORY or not weight]
@@ -208,7 +215,7 @@ def riddle_head(ask: Ask, miss: bool) -> Description | None:
         name = random.choice(others)
         changed = miss and random.random() < 0.6
         value = random.choice(vocabulary.attributes[name]) if changed else ask.value(name, index)
-        adjectives = (Modifier(Is(name, frozenset((str(value),)))),)
+        adjectives = (Modifier(ask.test(name, str(value))),)
     return Description(modifiers=(*adjectives, modifier))
 
 
@@ -253,17 +260,18 @@ def _absent(ask: Ask, category: str | None) -> str | None:
     return ask.random.choice(others) if others else None
 
 
-def _attribute_riddle(random: Random, name: str, attribute: Attribute, value: str) -> Modifier:
+def _attribute_riddle(ask: Ask, name: str, value: str) -> Modifier:
+    attribute, random = ask.vocabulary.properties[name], ask.random
     entry = attribute.values[value]
     groups = [group for group in attribute.groups if value in group.values]
     if groups and random.random() < 0.2:
         group = random.choice(groups)
-        return Modifier(Is(name, frozenset(group.values)), random.choice(group.phrases))
+        return Modifier(ask.test(name, *group.values), random.choice(group.phrases))
     if entry.like:
         phrase = random.choice(attribute.likened).format(random.choice(entry.like))
     else:
         phrase = random.choice(entry.phrases + entry.hints)
-    return Modifier(Is(name, frozenset((value,))), phrase)
+    return Modifier(ask.test(name, value), phrase)
 
 
 def _last_words(vocabulary: Vocabulary, category: str) -> set[str]:

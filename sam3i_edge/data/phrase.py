@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sam3i_edge.data.vocabulary import Noun, numbered
 
 NUMBERS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 THAT_IS: Final = "that [is|are] "
+
+
+class Adjective(NamedTuple):
+    """A word before the noun, and the attribute that it tells: ("color", "red")."""
+
+    attribute: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Phrase:
         noun: for one and for many.
         adjectives: before the noun, in order.
         complement: after it: "with stripes", "to cut with"; may hold `[one|many]`.
-        thing: whether the noun stands for any object, so that "everything" can take its place.
+        generic: whether the noun stands for any object: "thing", "one".
         clause: one that can stand for noun and complement: "what stands for love", "something to cut with".
         tails: what narrows it further.
         superlative: "largest", "leftmost", "second": what is picked; the whole phrase then means that alone.
@@ -57,15 +64,20 @@ class Phrase:
     count: int
     universal: bool
     noun: Noun
-    adjectives: tuple[str, ...] = ()
+    adjectives: tuple[Adjective, ...] = ()
     complement: str = ""
-    thing: bool = False
+    generic: bool = False
     clause: str = ""
     tails: tuple[Tail, ...] = field(default=())
     superlative: str = ""
     picked: int = 1
     without: str = ""
     idiom: str = ""
+
+    @property
+    def thing(self) -> bool:
+        """Whether noun and all say no more than "thing", so that "everything" can take their place."""
+        return self.generic and not self.adjectives and not self.complement
 
     @property
     def one(self) -> str:
@@ -83,7 +95,8 @@ class Phrase:
         return self.noun.one == self.noun.many and self.noun.one.endswith("s")
 
     def _named(self, many: bool) -> str:
-        parts = (*self.adjectives, self.noun.many if many else self.noun.one, numbered(self.complement, many))
+        words = [adjective.text for adjective in self.adjectives]
+        parts = (*words, self.noun.many if many else self.noun.one, numbered(self.complement, many))
         return " ".join(part for part in parts if part)
 
 

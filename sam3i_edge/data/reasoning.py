@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sam3i_edge.data.heads import Ask
-from sam3i_edge.data.query import Description, Is, Odd, Pair, Query
+from sam3i_edge.data.query import Description, Odd, Pair, Query
 from sam3i_edge.data.truth import value_of
 from sam3i_edge.data.vocabulary import CATEGORY
 
@@ -56,14 +56,18 @@ def negation(ask: Ask) -> Query | None:
     values = {value}
     if attribute.alike and ask.random.random() < 0.2:
         values.add(ask.value(name, ask.random.choice(ask.view.everything)) or value)
-    without = Is(name, frozenset(values), negated=True)
+    without = ask.test(name, *values, negated=True)
     return Query(form="negation", head=Description(), filters=(without,))
 
 
 def _comparable(ask: Ask) -> list[str]:
-    """The attributes in which all objects can be told apart: no mug beside a cup."""
+    """The attributes in which all objects can be told apart: no mug beside a cup, no maroon beside red."""
     present = {item.category for item in ask.view.objects}
     clear = present <= ask.vocabulary.categories.keys() and not any(
         present & ask.unclear(category) for category in present
     )
-    return [name for name in ask.vocabulary.attributes if name != CATEGORY or clear]
+    return [
+        name
+        for name in ask.vocabulary.attributes
+        if (clear if name == CATEGORY else not ask.test(name).unclear)
+    ]

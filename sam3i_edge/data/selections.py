@@ -18,7 +18,6 @@ from sam3i_edge.data.query import (
     Description,
     Filter,
     Inside,
-    Is,
     Measure,
     Nearest,
     Ordinal,
@@ -93,11 +92,14 @@ def by_known_relation(ask: Ask) -> Query | None:
     if head is None or reference is None:
         return None
     names = sorted({name for item in ask.view.objects for name in item.relations})
-    # Most objects are in no relation: prefer one that something has.
-    met = [
-        n for n in names if any(i.relations.get(n, {}).get(reference.index or 0) for i in ask.view.objects)
-    ]
-    name = ask.random.choice(met if met and ask.want != "none" else names)
+    # Most objects are in no relation: take one that something has. Nobody asks for bread in a ball.
+    at = -1 if reference.index is None else reference.index
+    met = [name for name in names if any(item.relations.get(name, {}).get(at) for item in ask.view.objects)]
+    if ask.want == "none":
+        met += [name for name in names if name not in ("in", "on") and name not in met]
+    if not met:
+        return None
+    name = ask.random.choice(met)
     return Query(form=name, head=head, filters=(Related(name, reference.query),))
 
 
@@ -113,7 +115,7 @@ def by_late_attribute(ask: Ask) -> Query | None:
     value = ask.value(name, ask.random.choice(ask.view.everything if ask.want == "none" else members))
     if value is None:
         return None
-    late = (Side(_side(ask), reference.query), Is(name, frozenset((value,))))
+    late = (Side(_side(ask), reference.query), ask.test(name, value))
     return Query(form="late attribute", head=head, filters=late)
 
 
@@ -186,7 +188,7 @@ def by_exception(ask: Ask) -> Query | None:
     value = ask.value(name, ask.random.choice(members))
     if value is None or any(name == modifier.test.attribute for modifier in head.modifiers):
         return None  # "all red circles except the red one"
-    return Query(form="exception", head=head, without=Is(name, frozenset((value,))))
+    return Query(form="exception", head=head, without=ask.test(name, value))
 
 
 def by_order(ask: Ask) -> Query | None:
@@ -216,7 +218,9 @@ def by_likeness(ask: Ask) -> Query | None:
 
 
 def _like(ask: Ask, reference: Reference, name: str) -> frozenset[str]:
-    if name != CATEGORY or reference.index is None:
+    if name != CATEGORY:
+        return ask.test(name).unclear
+    if reference.index is None:
         return frozenset()
     return ask.unclear(ask.view.objects[reference.index].category)
 

@@ -248,8 +248,8 @@ class _Solver:
             counts = self._counts(attribute, chosen)
             if len(counts) == 1:
                 continue
-            rare = min(counts, key=lambda value: len(counts[value]))
-            if len(counts) > 2 or len(counts[rare]) > 1:
+            rare = min(counts, key=lambda value: len(counts[value]), default="")
+            if len(counts) != 2 or len(counts[rare]) > 1:
                 raise _CannotSayError("several differ")
             odd.add(counts[rare][0])
         if len(odd) > 1 or len(chosen) < 3:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from sam3i_edge.data.phrase import Phrase, Tail
+from sam3i_edge.data.phrase import Adjective, Phrase, Tail
 from sam3i_edge.data.query import (
     Between,
     Compared,
@@ -165,7 +165,7 @@ class _Speaker:
             noun=noun,
             adjectives=adjectives,
             complement=complement,
-            thing=head.thing,
+            generic=head.category is None,
             clause=clause,
             tails=tuple(tails),
             superlative=superlative,
@@ -174,10 +174,10 @@ class _Speaker:
             idiom=idiom,
         )
 
-    def description(self, head: Description) -> tuple[Noun, tuple[str, ...], str, str]:
+    def description(self, head: Description) -> tuple[Noun, tuple[Adjective, ...], str, str]:
         """Noun, adjectives, complement and clause of a class."""
         properties, random = self.vocabulary.properties, self.random
-        before: list[tuple[int, str, bool]] = []
+        before: list[tuple[int, Adjective]] = []
         complement = ""
         for modifier in head.modifiers:
             if modifier.phrase:
@@ -189,11 +189,12 @@ class _Speaker:
             if phrases and not complement and not head.riddle and random.random() < attribute.phrased:
                 complement = random.choice(phrases)
             else:
-                before.append((attribute.place, self.word(attribute.words(value)), attribute.either_side))
+                word = self.word(attribute.words(value))
+                before.append((attribute.place, Adjective(modifier.test.attribute, word)))
         before.sort()
-        adjectives = [word for _, word, _ in before]
+        adjectives = [word for _, word in before]
         for at in range(1, len(before)):  # "striped red" and "red striped" are both said
-            if before[at][2] and random.random() < 0.5:
+            if properties[adjectives[at].attribute].either_side and random.random() < 0.5:
                 adjectives[at - 1 : at + 1] = adjectives[at], adjectives[at - 1]
         clause = ""
         if head.riddle and not adjectives and complement.startswith(("that ", "to ")):

@@ -50,8 +50,8 @@ class CocoSource:
         order, self._starts = by_picture(path, index)
         self._targets = np.frombuffer(index.targets, np.int64).reshape(-1, 2)[order]
         self._pictures = np.frombuffer(index.pictures, np.int64).reshape(-1, 2)
-        self.ids = index.ids
-        self.target_ids = [index.target_ids[i] for i in order]
+        self._ids = index.ids
+        self._target_ids = [index.target_ids[i] for i in order]
         self._names = Names(
             vocabulary, {i: name for i, name in index.categories.items() if i not in index.parts}
         )
@@ -79,7 +79,17 @@ class CocoSource:
 
     def image_id(self, number: int) -> int | str:
         """The picture's id in the file."""
-        return self.ids[self._kept[number]]
+        return self._ids[self._kept[number]]
+
+    def image_of(self) -> dict[int | str | None, int | str]:
+        """The image id of every annotation, by its own."""
+        counts = np.diff(self._starts)
+        images = (identity for identity, count in zip(self._ids, counts, strict=True) for _ in range(count))
+        return dict(zip(self._target_ids, images, strict=True))
+
+    def category(self, target: Target) -> str:
+        """The category of an annotation of this file."""
+        return self._names.by_id[cast("int | str", target.category_id)]
 
     def records(self, number: int) -> tuple[Record, ...]:
         """None: the file has no instructions."""
@@ -101,10 +111,9 @@ class CocoSource:
             DataError: an outline does not decode, or the file has changed since it was opened.
         """
         picture, targets = self._read(self._kept[number])
-        names = self._names
         objects, crowds, unseen = [], set(), set()
         for target, raw in targets:
-            category = names.by_id[cast("int | str", target.category_id)]
+            category = self.category(target)
             if target.iscrowd:
                 crowds.add(category)
                 continue
