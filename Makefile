@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
 test-slow: $(VENV)/.dev ## runs the tests marked slow
 	$(PYTEST) -m slow
 
-fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10), beside the minute of `make test-slow`
+fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10); `make test-slow` takes a minute for each kind
 	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz/test_targets.py tests/fuzz/test_native.py
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree

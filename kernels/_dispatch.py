@@ -12,12 +12,16 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.kernels._triton import INTERPRETED, triton
 
 Implementation = Literal["auto", "triton", "reference"]
 
 FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 LEAST_CAPABILITY = 80  # bfloat16 matrix instructions
+
+# Made once, as every call of an operator asks for what keeps Triton from it.
+_NO_TRITON = f"triton is not installed ({install_hint('train')})" if triton is None else ""
 
 # Kernel launches by the kernel's name, for tests: a test that compares the reference with itself shows here.
 LAUNCHES: Counter[str] = Counter()
@@ -83,7 +87,7 @@ def _obstacle(
     if any(type(tensor) not in (torch.Tensor, torch.nn.Parameter) for tensor in tensors.values()):
         return "want plain tensors"
     if triton is None:
-        return "triton is not installed (pip install triton)"
+        return _NO_TRITON
     devices = {tensor.device for tensor in tensors.values()}
     device = next(iter(devices))
     if len(devices) > 1:

@@ -137,13 +137,17 @@ def probe(runtime: str, device: str) -> None:
     _module(runtime).probe(device)
 
 
+def install_line(runtime: str) -> str:
+    """The command that adds the packages of one of `RUNTIMES`."""
+    return install_hint(_RUNTIMES[runtime][1])
+
+
 def _module(runtime: str) -> ModuleType:
     if runtime not in _RUNTIMES:
         raise RuntimeUnavailable(f"unknown runtime {runtime!r}; choose from {', '.join(_RUNTIMES)}")
-    module, extra = _RUNTIMES[runtime]
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(_RUNTIMES[runtime][0])
     except ImportError as missing:
         raise RuntimeUnavailable(
-            f"runtime {runtime!r} cannot be imported ({missing}): {install_hint(extra)}"
+            f"runtime {runtime!r} cannot be imported ({missing}): {install_line(runtime)}"
         ) from missing

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
+from sam3i_edge.install_hint import install_hint
 from studies.findings import Rate
 
 # Rows, inputs and outputs of the product that is timed: large enough for full speed, small enough for tests.
@@ -46,7 +47,7 @@ def measure_rates(
             for name, seconds, how in _torch(threads, size)
         ]
     except ModuleNotFoundError as missing:
-        left_out.append(f"bfloat16: {missing.name} is not installed ('sam3i-edge[train]')")
+        left_out.append(f"bfloat16: {missing.name} is not installed: {install_hint('train')}")
         rates.append(
             Rate(name=FLOAT32, value=operations / _numpy(size) / 1e9, unit="Gop/s", how="numpy matmul")
         )
@@ -56,7 +57,7 @@ def measure_rates(
             for name, seconds, how in _onnxruntime(threads, size)
         ]
     except ModuleNotFoundError as missing:
-        left_out.append(f"int8: {missing.name} is not installed ('sam3i-edge[export]')")
+        left_out.append(f"int8: {missing.name} is not installed: {install_hint('export')}")
     return rates, left_out
 
 

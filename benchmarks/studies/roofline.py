@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.measure.plan import Planned
 from sam3i_edge.measure.schema import Row
 from studies.findings import GraphLimit, Rate, Roofline
@@ -49,7 +50,7 @@ def roofline(planned: Sequence[Planned], rows: Sequence[Row], threads: int) -> R
             try:
                 work = graph_work(path)
             except ModuleNotFoundError as missing:
-                left_out.append(f"{row.name}: {missing.name} is not installed ('sam3i-edge[export]')")
+                left_out.append(f"{row.name}: {missing.name} is not installed: {install_hint('export')}")
                 break
             except ValueError as error:
                 left_out.append(f"{row.name} {graph}: {error}")

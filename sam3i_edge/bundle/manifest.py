@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from sam3i_edge.errors import ArtifactError
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.pipeline.tokenizer import CONTEXT_LENGTH
 
@@ -218,7 +219,7 @@ def read_manifest(root: Path) -> Manifest:
         if version > SCHEMA_VERSION:
             raise ArtifactError(
                 f"{source} has schema version {version}, this sam3i-edge reads up to {SCHEMA_VERSION}: "
-                "upgrade with 'pip install -U sam3i-edge'"
+                f"upgrade with {install_hint(options='-U')}"
             )
         return Manifest.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:

@@ -153,7 +153,7 @@ def _row(runtime: str, device: str, installed: Mapping[str, str], root: Path) ->
     if runtime not in runtimes.RUNTIMES:
         return {**row, "status": "missing", "detail": "no part of this version"}
     if not held:
-        return {**row, "status": "missing", "detail": _install_line(_DISTRIBUTIONS[runtime][0])}
+        return {**row, "status": "missing", "detail": runtimes.install_line(runtime)}
     return {**row, **_measured_apart(runtime, device)}
 
 
@@ -248,13 +248,6 @@ def _requirements() -> dict[str, set[str]]:
         if found is not None and found[2] != "dev":
             extras.setdefault(found[2], set()).add(_canonical(found[1]))
     return extras
-
-
-def _install_line(distribution: str) -> str:
-    for extra, names in sorted(_requirements().items(), key=lambda item: len(item[1])):
-        if distribution in names:
-            return install_hint(extra)
-    return f"pip install {distribution}"
 
 
 def _problems(installed: Mapping[str, str], tensorrt: str | None) -> list[str]:

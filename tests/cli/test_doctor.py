@@ -108,8 +108,9 @@ def test_exit_code_1_where_the_default_does_not_run(monkeypatch, capsys):
 def test_a_runtime_that_is_not_installed_is_a_row(tmp_path):
     row = doctor._row("onnxruntime", "cpu", {}, tmp_path)
     assert (row["status"], row["version"]) == ("missing", None)
-    assert row["detail"] == "pip install onnxruntime"
-    assert doctor._install_line("torch") in map(install_hint, ("train", "qat", "export"))
+    assert row["detail"] == install_hint()
+    for runtime, extra in (("openvino", "openvino"), ("eager", "train")):
+        assert doctor._row(runtime, "cpu", {}, tmp_path)["detail"] == install_hint(extra)
 
 
 def test_a_runtime_of_another_version_is_a_row(tmp_path, monkeypatch):

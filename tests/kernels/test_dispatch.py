@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+from sam3i_edge.install_hint import install_hint
 from sam3i_edge.kernels import _dispatch
 from sam3i_edge.kernels._dispatch import capability, check, launch, use_triton
 from sam3i_edge.kernels._triton import INTERPRETED, cast, dot, jit, tl
@@ -101,7 +102,7 @@ def test_fake_tensors_take_the_reference():
 def test_modules_import_without_triton():
     done = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "triton is not installed (pip install triton); x [1] float32 cpu" in done.stdout
+    assert f"triton is not installed ({install_hint('train')}); x [1] float32 cpu" in done.stdout
 
 
 def test_sizes_are_given_by_name():

@@ -2,7 +2,7 @@
 
 Run it in the folder that holds it, with the packages in the folder above or in the one given:
 
-    pip install 'sam3i-edge[coreml]'
+    pip install '.[coreml]'  # in the source tree of sam3i-edge
     python check_coreml.py [FOLDER] [--device apple|neural-engine|gpu|cpu]
 """
 
