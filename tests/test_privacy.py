@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam3i_edge.bundle.folder import Bundle
+
 # Imported by every Python below: each connection and each name that is looked up becomes a line.
 WATCH = """
 import os, sys
@@ -69,6 +71,18 @@ def test_export_and_every_runtime_start_silent(watched):
         pytest.importorskip("openvino")
         _, connections, files = watched("-c", f"import sam3i_edge.{module}")
         assert (connections, files) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_whole_export_connects_nowhere_and_leaves_nothing(watched, exported, tmp_path):
+    pytest.importorskip("openvino")
+    _, connections, files = watched(
+        *("-m", "sam3i_edge", "export", str(exported.bundle), "--out", str(tmp_path / "out")),
+        *("--to", "onnx,openvino", "--precision", "fp32", "--pairs", "6"),
+    )
+    assert {"onnx-fp32", "openvino-fp32"} <= Bundle.open(tmp_path / "out").manifest.variants.keys()
+    assert connections == []
+    assert files == []
 
 
 def test_onnxruntimes_own_threads_are_told_before_it_is_imported(watched):

@@ -69,7 +69,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
             name: {
                 "runtime": variant.runtime,
                 "precision": variant.precision,
-                "boxes": variant.boxes,
+                "max_boxes": variant.boxes,
                 "bytes": sizes[name],
                 "agreement": variant.agreement,
                 "versions": variant.versions,
@@ -99,13 +99,13 @@ def _print(facts: dict[str, Any]) -> None:
     typer.echo()
     print_table(
         "variants",
-        ("name", "runtime", "precision", "boxes*", "size*", "agreement with the float model"),
+        ("name", "runtime", "precision", "max boxes*", "size*", "agreement with the float model"),
         [
             (
                 name,
                 variant["runtime"],
                 variant["precision"],
-                str(variant["boxes"]),
+                str(variant["max_boxes"]),
                 f"{variant['bytes'] / 2**20:.1f} MiB",
                 ", ".join(f"{key} {value:g}" for key, value in variant["agreement"].items())
                 or "not recorded",

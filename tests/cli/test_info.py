@@ -13,14 +13,14 @@ def test_json(tiny_bundle, capsys):
     variant = facts["variants"]["onnx-fp32"]
     assert variant["bytes"] == sum(r.bytes for p, r in manifest.files.items() if p.startswith("onnx-fp32/"))
     assert 0 < variant["bytes"] < facts["bytes"]
-    assert variant["boxes"] == 0
+    assert variant["max_boxes"] == 0
     assert facts["runs_here"]["runtime"] == "onnxruntime"
     assert facts["preprocessing"]["image_size"] == 32
 
 
 def test_boxes_that_a_model_takes(tiny_box_bundle, capsys):
     assert main(["info", str(tiny_box_bundle.root), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["variants"]["onnx-fp32"]["boxes"] == 3
+    assert json.loads(capsys.readouterr().out)["variants"]["onnx-fp32"]["max_boxes"] == 3
 
 
 def test_for_people(tiny_bundle, capsys):
