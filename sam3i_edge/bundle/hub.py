@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from sam3i_edge.errors import ArtifactError, UnknownModel
 from sam3i_edge.user_cache import user_cache
@@ -19,6 +20,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SMALL = ["bundle.json", "config.json", "LICENSE*"]
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+_PATIENCE = 10.0  # seconds until the Hub must say something; that of its client for a file
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def fetch(
     """Downloads a repository at one commit, or finds what was downloaded before.
 
     A branch or a tag may mean another commit tomorrow: which one it is now is logged as a warning, once.
+    Where the Hub is silent, what was fetched before is found.
 
     Args:
         name: "org/name".
@@ -60,11 +64,16 @@ def fetch(
             is none, say.
     """
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError
 
+    answers = True
     try:
-        commit = revision
-        if revision is None or not _COMMIT.fullmatch(revision):
+        commit, folders = revision, user_cache(kind)
+        named = revision is None or not _COMMIT.fullmatch(revision)
+        if not offline and (named or not _folder(folders, name, revision).is_dir()):
+            answers = _answers(name, revision, token)
+            offline = not answers
+        if named:
             # The Hub's own cache keeps which commit a name meant, for use offline too: a folder's name.
             commit = Path(
                 huggingface_hub.snapshot_download(
@@ -77,7 +86,7 @@ def fetch(
             ).name
             _tell_commit(name, revision or "main", commit)
         # A copy, not the Hub's own cache: there each file is a link to a blob outside the folder.
-        folder = user_cache(kind) / f"{name.replace('/', '--')}@{commit}"
+        folder = _folder(folders, name, commit)
         huggingface_hub.snapshot_download(
             name,
             revision=commit,
@@ -93,8 +102,10 @@ def fetch(
             f"the Hub's {name!r} is gated: accept its terms on its page there, then run 'hf auth login' or "
             "give a token"
         ) from error
-    except _failures(HfHubHTTPError) as error:
+    except _failures() as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if not answers:
+            reason = f"no answer within {_PATIENCE:.0f} s, and nothing was fetched before"
         proxies = sorted(key for key in os.environ if key.lower() in _PROXIES)
         check = f"; {', '.join(proxies)} sets a proxy: correct or unset it" if proxies else ""
         raise ArtifactError(
@@ -103,18 +114,36 @@ def fetch(
     return folder
 
 
-def _failures(status: type[Exception]) -> tuple[type[Exception], ...]:
-    """What asking the Hub raises where it cannot be reached, its HTTP client's own errors among them.
+def _folder(folders: Path, name: str, commit: str | None) -> Path:
+    return folders / f"{name.replace('/', '--')}@{commit}"
 
-    That client, httpx or a descendant, lets through that a proxy refuses, is no URL, or wants a package.
 
-    Args:
-        status: the Hub's error of a status, which derives from the client's. Before the Hub's 1.0 that was
-            requests, whose errors all are OSErrors.
+def _answers(name: str, revision: str | None, token: str | None) -> bool:
+    """Whether the Hub, or a proxy before it, says anything in time: its client would wait for ever."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.model_info(name, revision=revision, token=token, timeout=_PATIENCE)
+    except _failures() as error:  # all but silence is met again below, where it gets its words
+        client = _http_client()
+        return not isinstance(error, (client.Timeout, getattr(client, "TimeoutException", client.Timeout)))
+    return True
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What asking the Hub raises where it cannot be reached.
+
+    Errors of its HTTP client come through where a proxy refuses, is no URL, or wants a package.
     """
-    own: type[Exception] = status.__bases__[0]
-    client = importlib.import_module(own.__module__.partition(".")[0])
-    return OSError, ValueError, ImportError, own, getattr(client, "InvalidURL", own)
+    client = _http_client()
+    return OSError, ValueError, ImportError, client.HTTPError, getattr(client, "InvalidURL", OSError)
+
+
+def _http_client() -> ModuleType:
+    """The package that the Hub's asks with: httpx or a descendant, before its 1.0 requests."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
 
 
 @functools.cache

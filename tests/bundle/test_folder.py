@@ -480,6 +480,7 @@ def _hub(monkeypatch, download):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: None)  # what says that it is there
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -521,6 +522,15 @@ def test_a_commit_of_the_hub_is_taken_as_it_is(tiny_bundle, tmp_path, monkeypatc
     assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
     assert asked == [("org/model", COMMIT, False, None)]
     assert caplog.messages == []
+
+
+def test_a_silent_hub_leaves_what_was_fetched_before(tiny_bundle, tmp_path, monkeypatch):
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    monkeypatch.setattr(hub, "_answers", lambda *_: False)
+    assert find_bundle("org/model").name == f"org--model@{COMMIT}"
+    assert [offline for _, _, offline, _ in asked] == [True, True]
+    monkeypatch.setattr(hub, "_answers", None)  # nobody asks for a commit that is here
+    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
 
 
 @pytest.mark.parametrize("kind", ["ConnectionError", "LocalEntryNotFoundError"])

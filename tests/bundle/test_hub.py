@@ -7,20 +7,33 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 
+# `info some/model`, with less patience.
+HURRIED = """
+import sys
+from sam3i_edge.bundle import hub
+from sam3i_edge.cli.app import main
+hub._PATIENCE = 3.0
+sys.exit(main(["info", "some/model"]))
+"""
+
 
 @contextmanager
 def proxy(answer):
-    """The address of a proxy that gives every connection one answer, and what it was asked."""
+    """The address of a proxy that gives every connection one answer, or None, and what it was asked."""
     asked = []
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
             asked.append(self.request.recv(65536).split()[0].decode())
-            self.request.sendall(answer)
+            if answer is None:
+                time.sleep(5)
+            else:
+                self.request.sendall(answer)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -35,8 +48,8 @@ def refusal(tmp_path):
     def run(**variables):
         keep = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         done = subprocess.run(
-            [sys.executable, "-m", "sam3i_edge", "info", "some/model"], check=False, capture_output=True,
-            text=True, env={**keep, "HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", **variables},
+            [sys.executable, "-c", HURRIED], check=False, capture_output=True, text=True,
+            env={**keep, "HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", **variables},
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
@@ -88,6 +101,13 @@ def test_a_proxy_that_does_not_let_us_through(refusal, scheme, answer):
         line = refusal(HF_ENDPOINT=f"{scheme}://hub.invalid", **{variable: address})
     assert asked[0] == ("GET" if scheme == "http" else "CONNECT")
     assert line.endswith(f"; {variable} sets a proxy: correct or unset it")
+
+
+def test_a_proxy_that_says_nothing(refusal):
+    with proxy(None) as (address, asked):
+        line = refusal(HF_ENDPOINT="http://hub.invalid", HTTP_PROXY=address)
+    assert asked == ["GET"]
+    assert "no answer within 3 s" in line
 
 
 def test_a_proxy_is_passed_by_where_no_proxy_says_so(refusal):

@@ -109,6 +109,7 @@ def test_a_hub_id(converting, exporting, base_bundle, tmp_path, given, monkeypat
         raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants a server's response
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
+    monkeypatch.setattr(huggingface_hub, "model_info", gated)
     capsys.readouterr()
     arguments[3] = str(tmp_path / "another")
     assert main(arguments) == 1
