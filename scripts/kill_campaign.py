@@ -6,6 +6,7 @@ Each case runs one verb on a tiny model and ends it by one of
 
     kill       SIGKILL at a random moment
     write      SIGKILL while a file or a bundle has its temporary name
+    stop       SIGTERM or SIGINT at a random moment, which must end it within 5 s
     full       the disk is full after a random number of bytes (a small tmpfs; RLIMIT_FSIZE where none can be
                mounted)
     read-only  the target cannot be written (a tmpfs mounted so; left out where none can be)
@@ -29,6 +30,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +66,8 @@ from sam3i_edge.train.run_folder import RunFolder
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 PATIENCE = 10.0  # seconds that a killed run's own processes may stay
+STOP = 5.0  # seconds that a run may take to end when it is asked to
+WAYS = {"kill": 5, "write": 5, "stop": 3, "full": 4, "read-only": 1}  # how often, to each other
 _FORK = multiprocessing.get_context("fork")
 _ANY = agreement.Limits(same_count=0, mean_iou=0, min_iou=0, score=None, box_px=None)
 
@@ -187,6 +191,7 @@ VERBS = {
 
 def _child(arguments: list[str], log: Path, most_bytes: int | None) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     shown = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -206,19 +211,33 @@ def run(
     limit: float,
     *,
     kill: Callable[[], bool] = lambda: False,
+    number: int = signal.SIGKILL,
     most_bytes: int | None = None,
 ) -> Ended:
-    """Runs a command until it ends or `kill`, asked every millisecond, says so; code None: too long."""
+    """Runs a command until it ends or `kill`, asked every millisecond, says so; code None: too long.
+
+    It is ended by the signal `number`, for which a run has `STOP` seconds.
+    """
+    busy, killed = _busy(), False
     process = _FORK.Process(target=_child, args=(arguments, log, most_bytes))
     start = time.monotonic()
     process.start()
-    while process.is_alive() and not (killed := kill()) and time.monotonic() - start < limit:
+    while process.is_alive() and not (killed := kill()) and time.monotonic() - start < limit * busy:
         time.sleep(0.001)
+    if killed and number != signal.SIGKILL and process.pid is not None:
+        os.kill(process.pid, number)
+        process.join(STOP * busy)
+        killed = False
     late = process.is_alive() and not killed
     process.kill()
     process.join()
     said = log.read_text(errors="replace") if log.exists() else ""
     return Ended(None if late else process.exitcode, said, time.monotonic() - start)
+
+
+def _busy() -> float:
+    """What limits are multiplied by: others may want this machine's cores too."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _own(log: Path) -> list[psutil.Process]:
@@ -302,16 +321,19 @@ class Campaign:
             self._case(name, way, Path(tempfile.mkdtemp(dir=self.root)) / "out")
 
     def _case(self, name: str, way: str, out: Path, disk: Path | None = None) -> None:
-        verb, log, killed = VERBS[name], self.root / "log", way in ("kill", "write")
+        verb, log, killed = VERBS[name], self.root / "log", way in ("kill", "write", "stop")
         command = [*verb.arguments(self.root), str(out)]
         limit = 120 + 20 * self.seconds[name]
         replaces = killed and "--overwrite" in command and self.random.random() < 0.5
         if replaces:
             shutil.copytree(self.root / "plain", out)
         moment = time.monotonic() + self.random.uniform(0.0, 0.9) * self.seconds[name]
-        most = None
-        if way == "kill":
-            first = run(command, log, limit, kill=lambda: time.monotonic() >= moment)
+        number, most = signal.SIGKILL, None
+        if way == "stop":
+            number = self.random.choice((signal.SIGTERM, signal.SIGINT))
+            moment += 0.2  # until the command line is there to take it
+        if way in ("kill", "stop"):
+            first = run(command, log, limit, kill=lambda: time.monotonic() >= moment, number=number)
         elif way == "write":
             pause = self.random.uniform(0, 0.02)
 
@@ -326,12 +348,13 @@ class Campaign:
             if disk is None:
                 most = int(self.random.uniform(0.0, 1.0) * self.bytes[name] / 4)
             first = run(command, log, limit, most_bytes=most)
-        if first.code == 0:
+        paused = way == "stop" and "paused, the same command goes on" in first.said
+        if first.code == 0 and not paused:
             return  # it was done before
         problems = []
         if first.code is None:
             problems.append(f"still there after {limit:.0f} s")
-        if first.code is not None and first.code != (-9 if killed else 1):
+        if first.code is not None and first.code not in ((-number, 128 + number, 0) if killed else (1,)):
             problems.append(f"exit code {first.code}")
         if first.traceback:
             problems.append("a traceback")
@@ -369,14 +392,13 @@ class Campaign:
 
 def table(cases: list[dict[str, Any]]) -> str:
     """The cases as a table by verb: each way, the tracebacks, what was lost, and how many failed."""
-    ways = ("kill", "write", "full", "read-only")
-    lines = [f"| verb | {' | '.join(ways)} | tracebacks | lost files | failed |", "|---" * 8 + "|"]
+    lines = [f"| verb | {' | '.join(WAYS)} | tracebacks | lost files | failed |", "|---" * 9 + "|"]
     for name in (*VERBS, "all"):
         mine = [case for case in cases if name in (case["verb"], "all")]
         count = Counter(case["way"] for case in mine)
         said = [problem for case in mine for problem in case["problems"]]
         numbers = (
-            *(count[way] for way in ways),
+            *(count[way] for way in WAYS),
             sum("traceback" in problem for problem in said),
             sum(problem.startswith("lost") for problem in said),
             sum(bool(case["problems"]) for case in mine),
@@ -408,7 +430,7 @@ def campaign() -> int:
             found.measure(name)
             print(f"{name}: {found.seconds[name]:.1f} s undisturbed", file=sys.stderr, flush=True)
         while time.monotonic() < end and len(found.cases) < given.cases:
-            (way,) = found.random.choices(("kill", "write", "full", "read-only"), (5, 5, 4, 1))
+            (way,) = found.random.choices(list(WAYS), list(WAYS.values()))
             (name,) = found.random.choices(verbs, [1 / found.seconds[verb] for verb in verbs])  # equal shares
             found.case(name, way)
         if given.out is not None:
