@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import cv2
@@ -23,7 +23,7 @@ from sam3i_edge.data.instructions import Granularity, Instruction, write_instruc
 from sam3i_edge.data.pairs import write_pairs
 from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.scenes import draw_scene
-from sam3i_edge.data.vocabulary import CATEGORY, load_vocabulary
+from sam3i_edge.data.vocabulary import CATEGORY, Vocabulary, load_vocabulary
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 
@@ -229,20 +229,9 @@ class SceneBatches(Batches):
         vocabulary = load_vocabulary("shapes")
         while True:
             scene = draw_scene(rng)
-            pairs = write_pairs(scene, vocabulary, rng, self.shape.pairs)
-            if pairs is None:
-                continue
-            instructions = questions(
-                partial(write_instruction, scene, vocabulary),
-                rng,
-                self.shape.instructions,
-                self.level_weights,
-                self.none_share,
-                [instruction for pair in pairs for instruction in (pair.simple, pair.complex)],
-            )
-            if instructions is not None:
-                concepts = tuple(pair.concept for pair in pairs)
-                return _from_scene(scene, self.classes, instructions, concepts)
+            asked = ask(scene, vocabulary, rng, self.shape, self.level_weights, self.none_share)
+            if asked is not None:
+                return from_scene(scene, self.classes, *asked)
 
 
 @cache
@@ -279,37 +268,47 @@ def check_levels(weights: Mapping[Level, float]) -> None:
         raise ValueError(f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(weights)}")
 
 
-def questions(
-    write: Callable[[np.random.Generator, Level, Granularity], Instruction | None],
+def ask(
+    scene: Scene,
+    vocabulary: Vocabulary,
     rng: np.random.Generator,
-    count: int,
+    shape: BatchShape,
     level_weights: Mapping[Level, float],
     none_share: float,
-    first: Sequence[Instruction] = (),
-) -> tuple[Instruction, ...] | None:
-    """Different instructions for a scene; None where it gives no occasion for so many.
+) -> tuple[tuple[Instruction, ...], tuple[str, ...]] | None:
+    """As many different instructions for a scene as `shape` has, its pairs first, and the pairs' concepts.
 
     Args:
-        write: an instruction of a level and granularity, or None where the scene gives no occasion.
+        scene: what they speak of.
+        vocabulary: their words.
         rng: decides.
-        count: how many, `first` among them.
-        level_weights: relative frequency of the levels.
+        shape: how many of them, and how many pairs among them.
+        level_weights: relative frequency of the levels, beside the pairs.
         none_share: share of those that match nothing.
-        first: what they begin with.
+
+    Returns:
+        None where the scene gives no occasion for so many.
     """
-    found = {instruction.text: instruction for instruction in first}
-    for _ in range(_TRIES * count):
-        if len(found) == count:
+    pairs = write_pairs(scene, vocabulary, rng, shape.pairs)
+    if pairs is None:
+        return None
+    found: dict[str, Instruction] = {}
+    for pair in pairs:
+        found |= {pair.simple.text: pair.simple, pair.complex.text: pair.complex}
+    for _ in range(_TRIES * shape.instructions):
+        if len(found) == shape.instructions:
             break
         level = draw(rng, level_weights)
         nothing = rng.random() < none_share
         for _ in range(_TRIES):
             kind: Granularity = "none" if nothing else draw(rng, _GRANULARITIES[level])
-            written = write(rng, level, kind)
+            written = write_instruction(scene, vocabulary, rng, level, kind)
             if written is not None and written.text not in found:
                 found[written.text] = written
                 break
-    return tuple(found.values()) if len(found) == count else None
+    if len(found) < shape.instructions:
+        return None
+    return tuple(found.values()), tuple(pair.concept for pair in pairs)
 
 
 def draw(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
@@ -340,12 +339,20 @@ class Sample:
     concepts: tuple[str, ...] = ()
 
 
-def _from_scene(
+def from_scene(
     scene: Scene,
     classes: Mapping[str, tuple[str, ...]],
     instructions: tuple[Instruction, ...],
     concepts: tuple[str, ...],
 ) -> Sample:
+    """What a batch takes of a scene: its picture, which is read where it is in a file, and its objects.
+
+    Args:
+        scene: with masks, none of them empty.
+        classes: as in `Batches`.
+        instructions: as in `Sample`.
+        concepts: likewise.
+    """
     known = [{CATEGORY: item.category, **item.attributes} for item in scene.objects]
     return Sample(
         image=scene.pixels(),

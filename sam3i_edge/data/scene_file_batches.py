@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -18,13 +17,10 @@ from sam3i_edge.data.dataset import (
     Part,
     Sample,
     Turns,
+    ask,
     check_levels,
-    class_numbers,
-    draw,
-    questions,
-    relative_boxes,
+    from_scene,
 )
-from sam3i_edge.data.instructions import Granularity, Instruction
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.sources.scene_file import SceneFileSource
 from sam3i_edge.data.vocabulary import Vocabulary
@@ -102,32 +98,14 @@ class SceneFileBatches(Batches):
             scene = self.source.scene(number)
             if self.augment and rng.random() < 0.5:
                 scene = _mirrored(scene)
-            asked = questions(
-                partial(_write, scene, self.vocabulary),
-                rng,
-                self.shape.instructions,
-                self.level_weights,
-                self.none_share,
-            )
+            asked = ask(scene, self.vocabulary, rng, self.shape, self.level_weights, self.none_share)
             if asked is not None:
-                return self._sample(scene, asked)
+                return from_scene(scene, self.classes, *asked)
             place = int(rng.integers(len(self.pictures)))
         raise DataError(
             f"{self.source.path}: {_PICTURES} pictures give no {self.shape.instructions} instructions of the "
-            f"levels {', '.join(self.level_weights)} each: does vocabulary {self.vocabulary.name} know their "
-            "categories?"
-        )
-
-    def _sample(self, scene: Scene, asked: tuple[Instruction, ...]) -> Sample:
-        known = [{**item.attributes, "category": item.category} for item in scene.objects]
-        return Sample(
-            image=scene.pixels(),
-            masks=np.stack([item.mask for item in scene.objects])
-            if scene.objects
-            else np.zeros((0, *scene.size), np.bool_),
-            boxes=relative_boxes([item.box for item in scene.objects], *scene.size),
-            attributes=class_numbers(known, self.classes),
-            instructions=asked,
+            f"levels {', '.join(self.level_weights)} and {self.shape.pairs} pairs each: ask for fewer, or "
+            f"give a vocabulary that knows more of their categories than {self.vocabulary.name}"
         )
 
 
@@ -143,23 +121,3 @@ def _mirrored_object(item: SceneObject, width: int) -> SceneObject:
     x0, y0, x1, y1 = item.box
     x, y = item.center
     return replace(item, box=(width - x1, y0, width - x0, y1), center=(width - x, y), mask=item.mask[:, ::-1])
-
-
-def _write(
-    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator, level: Level, granularity: Granularity
-) -> Instruction | None:
-    """A category as concept, by one of its nouns."""
-    if level != "concept" or granularity not in ("all", "none") or not scene.complete:
-        return None
-    present = {item.category for item in scene.objects}
-    near = present.union(*map(vocabulary.confusable, present))
-    names = sorted(present) if granularity == "all" else [n for n in vocabulary.categories if n not in near]
-    if not names:
-        return None
-    category = names[int(rng.integers(len(names)))]
-    if present.intersection(vocabulary.confusable(category)):
-        return None
-    nouns = vocabulary.nouns(category)
-    noun = draw(rng, {noun: noun.weight for noun in nouns})
-    targets = tuple(n for n, item in enumerate(scene.objects) if item.category == category)
-    return Instruction(noun.one if rng.random() < 0.55 else noun.many, level, granularity, targets)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam3i_edge.data import scene_file_batches
 from sam3i_edge.data.dataset import BatchShape
 from sam3i_edge.data.scene_file_batches import SceneFileBatches
 from sam3i_edge.data.sources.scene_file import SceneFileSource
@@ -85,25 +86,40 @@ def test_instructions_are_drawn_anew_each_turn(folder):
     assert texts[0] != texts[1]
 
 
-def test_targets_are_all_of_the_category_and_nothing_is_there_for_none(folder):
+def test_targets_are_those_that_the_nouns_and_colors_mean(folder):
     data = batches(folder, replace(SHAPE, images=8), none_share=0.4)
-    names = {
-        form: category
-        for category in SHAPES.categories
-        for noun in SHAPES.nouns(category)
-        for form in noun[:2]
-    }
-    kinds = Counter()
+    names = {form: name for name in SHAPES.categories for noun in SHAPES.nouns(name) for form in noun[:2]}
+    kinds, told = Counter(), 0
     for number in range(4):
         batch = data[number]
         for pair, (text, granularity) in enumerate(zip(batch.texts, batch.granularities, strict=True)):
-            wanted = list(SHAPES.categories).index(names[text])
-            here = batch.object_image == batch.image_index[pair]
-            members = torch.nonzero(here & (batch.object_attributes[:, 0] == wanted)).ravel()
-            assert torch.equal(batch.target_object[batch.target_pair == pair], members)
-            assert (granularity == "none") == (len(members) == 0)
+            color, _, noun = text.lower().rpartition(" ")
             kinds[granularity] += 1
+            if noun not in names or color not in ("", *SHAPES.attributes["color"]):
+                continue
+            members = (batch.object_image == batch.image_index[pair]) & (
+                batch.object_attributes[:, 0] == list(SHAPES.categories).index(names[noun])
+            )
+            if color:  # of which none is open, or it would not be asked
+                wanted = SHAPES.attributes["color"].index(color)
+                members &= batch.object_attributes[:, 1] == wanted
+            found = batch.target_object[batch.target_pair == pair]
+            assert torch.equal(found, torch.nonzero(members).ravel())
+            assert (granularity == "none") == (len(found) == 0)
+            told += 1
+    assert told > 30
     assert 0.2 < kinds["none"] / kinds.total() < 0.6
+
+
+def test_pairs_begin_an_image(folder):
+    data = batches(folder, replace(SHAPE, instructions=4, pairs=1), level_weights={"complex": 1.0})
+    batch = data[0]
+    assert batch.aligned.tolist() == [[0, 1], [4, 5]]
+    assert batch.level[batch.aligned].tolist() == [[1, 2], [1, 2]]
+    for simple, complex_ in batch.aligned.tolist():
+        one, other = (batch.target_object[batch.target_pair == pair] for pair in (simple, complex_))
+        assert len(one) > 0
+        assert torch.equal(one, other)
 
 
 def test_half_of_the_pictures_are_mirrored_with_all_that_is_in_them(folder):
@@ -131,7 +147,9 @@ def test_classes_of_others_are_kept_apart(folder):
     assert set(batch.object_attributes[:, 1].tolist()) == {-1}
 
 
-def test_a_file_that_gives_too_few_instructions_ends_in_one_line(folder):
-    data = batches(folder, replace(SHAPE, instructions=25), none_share=0.0)
-    with pytest.raises(DataError, match="20 pictures give no 25 instructions of the levels concept each"):
-        data[0]
+def test_a_file_that_gives_too_few_instructions_ends_in_one_line(folder, monkeypatch):
+    monkeypatch.setattr(scene_file_batches, "ask", lambda *_: None)
+    with pytest.raises(
+        DataError, match="20 pictures give no 3 instructions of the levels concept and 0 pairs"
+    ):
+        batches(folder)[0]
