@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,8 @@ def test_drawn_and_made_scenes_come_back_as_they_were(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     drawn = draw_scene(rng, (64, 80), objects=4)
     objects = tuple(
-        SceneObject(
-            category=obj.shape, attributes={"color": obj.color, "fill": None}, box=obj.box, center=obj.center,
-            mask=mask, full_size=(obj.width, obj.height),
-        )
-        for obj, mask in zip(drawn.objects, drawn.masks, strict=True)
-    )  # fmt: skip
+        replace(item, attributes={"color": item.attributes["color"], "fill": None}) for item in drawn.objects
+    )
     related = (
         {"on": {1: True, 2: None}, "left of": {1: True}}, {"on": {}}, {"on": {0: False, 1: True}},
     )  # fmt: skip
