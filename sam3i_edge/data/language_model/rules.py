@@ -15,6 +15,7 @@ from sam3i_edge.data.vocabulary import Attribute, Vocabulary, numbered
 
 _MOST_WORDS: Final = 24  # so that the text encoder's 32 tokens hold it
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,.'?!;\-]*")
+_NUMBERED_THING: Final = re.compile(r"\b(?:objects?|items?|numbers?|boxe?s?|sets?) (?:number )?\d")
 _WORDS: Final = {  # a condition, and the words that say it
     "negation": (
         "not no without except excluding excepting but neither nor none never lack lacks lacking cannot non "
@@ -26,21 +27,24 @@ _WORDS: Final = {  # a condition, and the words that say it
     ),
     "place": (
         "left leftmost left-hand", "right rightmost right-hand",
-        "above over top upper topmost highest higher",
-        "below under underneath beneath bottom lower lowest bottommost", "behind", "front",
-        "between", "inside within", "corner corners", "edge edges border", "middle center centre",
+        "above over top topmost upper uppermost higher highest",
+        "below under underneath beneath bottom bottommost lower lowest", "behind", "front",
+        "between", "inside within", "edge edges border", "middle center centre",
         "nearest closest nearer closer", "farthest furthest farther further",
-        "next beside adjacent alongside",
-        "camera", "around", "on", "touching touches touch",
+        "next beside adjacent alongside", "camera", "around", "on atop", "touching touches touch",
     ),
     "comparison": (
-        "largest biggest larger bigger", "smallest tiniest littlest smaller", "tallest taller",
-        "shortest shorter", "same matching match matches identical", "different differs differ differing odd",
-        "than", "most", "least fewest",
+        "largest biggest larger bigger", "smallest tiniest littlest smaller tinier", "tallest taller",
+        "shortest shorter", "widest wider", "narrowest narrower thinnest thinner",
+        "same matching match matches identical", "different differs differ differing odd",
+        "most", "least fewest",
     ),
 }  # fmt: skip
-_PHRASES: Final = {"other than": "other-than", "apart from": "apart-from", "left hand": "left-hand"}
-
+_PHRASES: Final = (  # what is more than one word, and an "on" that is no relation
+    (re.compile(r"\bother than\b"), "other-than"),
+    (re.compile(r"\bapart from\b"), "apart-from"),
+    (re.compile(r"\bon(?= (?:the |its |your )?(?:left|right|top|bottom|upper|lower|far))"), ""),
+)
 # "can" is a noun too, and no rewriting means one by "can you find".
 _AUXILIARY: Final = re.compile(
     r"\bcan(?= (?:you|i|we|one|they|someone|anyone|be)\b)"
@@ -55,12 +59,13 @@ class Conditions:
     """What a text names.
 
     Attributes:
-        nouns: categories. values: of attributes, (attribute, value).
+        nouns: categories, in the order of the text.
+        values: of each attribute, likewise; "" where only its name is said ("of another color").
         words: kinds of words, (condition, the first word that says it).
     """
 
-    nouns: frozenset[str]
-    values: frozenset[tuple[str, str]]
+    nouns: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]]
     words: frozenset[tuple[str, str]]
 
 
@@ -70,14 +75,12 @@ class Rules:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._nouns = _Finder({form: name for name in vocabulary.categories for form in self._forms(name)})
-        self._values = _Finder(
-            {
-                word: (attribute, value)
-                for attribute, entry in vocabulary.properties.items()
-                for value in entry.values
-                for word in _said(value, entry)
-            }
-        )
+        said: dict[str, tuple[str, str]] = {}
+        for name, attribute in vocabulary.properties.items():
+            said |= dict.fromkeys((word.text for word in attribute.names), (name, ""))
+            for value in attribute.values:
+                said |= dict.fromkeys(_said(value, attribute), (name, value))
+        self._values = _Finder(said)
         self._words = _Finder(
             {
                 word: (condition, group.split()[0])
@@ -89,28 +92,29 @@ class Rules:
 
     def conditions(self, text: str) -> Conditions:
         """What a text names."""
-        plain = _plain(text)
-        words = plain
-        for phrase, word in _PHRASES.items():
-            words = words.replace(phrase, word)
-        found = set(self._words.find(words))
+        plain = _lowered(text)
+        values: dict[str, tuple[str, ...]] = {}
+        for name, value in self._values.find(plain):
+            values[name] = (*values.get(name, ()), value)
+        for name, found in values.items():
+            values[name] = tuple(value for value in found if value) or found[:1]
+        words = self._values.without(plain)  # "with no pattern" says a pattern, and denies nothing
+        for phrase, word in _PHRASES:
+            words = phrase.sub(word, words)
+        kinds = set(self._words.find(words))
         if "n't" in words:
-            found.add(("negation", "not"))
-        negated = {pair for pair in found if pair[0] == "negation"}
-        if negated:  # "not red" and "any color but red" both deny
-            found = found - negated | {("negation", "not")}
-        return Conditions(
-            frozenset(self._nouns.find(plain)), frozenset(self._values.find(plain)), frozenset(found)
-        )
+            kinds.add(("negation", "not"))
+        return Conditions(tuple(self._nouns.find(plain)), values, frozenset(kinds))
 
     def lost(self, before: str, after: str) -> str | None:
         """Which kind of condition a rewriting loses or adds; None where words tell no difference."""
         one, two = self.conditions(before), self.conditions(after)
         if one.nouns != two.nouns:
             return "another noun"
-        if one.values != two.values:
-            attribute = min(name for name, _ in one.values ^ two.values)
-            return f"another {attribute}"
+        names = sorted({*one.values, *two.values})
+        for name in names:
+            if one.values.get(name) != two.values.get(name):
+                return f"another {name}"
         if one.words != two.words:
             return f"another {min(condition for condition, _ in one.words ^ two.words)}"
         return None
@@ -123,7 +127,7 @@ class Rules:
             meant |= {other for other in known if category in self._vocabulary.confusable(other)}
         # A category that no vocabulary knows goes by its own name.
         own = _Finder({form: name for name in meant for form in self._forms(name)})
-        return bool(own.find(_plain(text)))
+        return bool(own.find(_lowered(text)))
 
     def _forms(self, category: str) -> Iterator[str]:
         known = self._vocabulary.categories.get(category)
@@ -137,8 +141,8 @@ def is_plain(text: str) -> bool:
     """Whether a text is one short line of plain English that speaks of no object by a number."""
     return (
         _PLAIN.fullmatch(text) is not None
-        and 1 <= len(text.split()) <= _MOST_WORDS
-        and re.search(r"\b(?:objects?|items?|numbers?|boxe?s?|sets?) (?:number )?\d", text.lower()) is None
+        and len(text.split()) <= _MOST_WORDS
+        and _NUMBERED_THING.search(text.lower()) is None
     )
 
 
@@ -146,12 +150,18 @@ class _Finder(Generic[MEANING]):
     """Finds words and phrases in a plain text, the longest first; what one has taken no other takes."""
 
     def __init__(self, meanings: Mapping[str, MEANING]) -> None:
-        self._meanings = {_plain(form): meaning for form, meaning in meanings.items()}
+        self._meanings = {_lowered(form): meaning for form, meaning in meanings.items()}
         forms = sorted(self._meanings, key=len, reverse=True)
-        self._pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, forms))})(?![\w-])")
+        # Without any form it finds nothing: no text ends before it begins.
+        self._pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, forms)) or '(?!)'})(?![\w-])")
 
     def find(self, text: str) -> list[MEANING]:
+        """The meanings in a text, in its order."""
         return [self._meanings[found] for found in self._pattern.findall(text)]
+
+    def without(self, text: str) -> str:
+        """The text without what has a meaning."""
+        return self._pattern.sub(" ", text)
 
 
 def _said(value: str, attribute: Attribute) -> Iterator[str]:
@@ -162,5 +172,6 @@ def _said(value: str, attribute: Attribute) -> Iterator[str]:
         yield from (numbered(phrase, many) for many in (False, True))
 
 
-def _plain(text: str) -> str:
-    return _AUXILIARY.sub("", " ".join(text.lower().replace("\u2019", "'").replace("_", " ").split()))
+def _lowered(text: str) -> str:
+    text = text.lower().replace("\u2019", "'").replace("_", " ").replace("-shaped", " shaped")
+    return _AUXILIARY.sub("", " ".join(text.split()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from sam3i_edge.masks import rle
@@ -187,6 +188,13 @@ def test_targets_keep_their_colours_and_the_rest_is_darkened(page, lines):
     plain = [brightness(mask) for mask in (*targets, other)]
     assert marked[:2] == plain[:2]
     assert marked[2] < 0.75 * plain[2]
+
+
+def test_the_page_reads_every_run_lengths_as_we_do(page):
+    random = np.random.default_rng(0)
+    runs = [random.integers(0, 2**bits, size) for bits in (1, 5, 12, 26) for size in (1, 2, 3, 40)]
+    texts = [rle.compress(counts) for counts in runs]
+    assert page.evaluate("texts => texts.map(counts)", texts) == [counts.tolist() for counts in runs]
 
 
 def test_a_server_that_is_gone_is_said_and_the_click_not_taken(page, server, folder):
