@@ -15,13 +15,14 @@ from typing import Final
 import numpy as np
 
 from sam3i_edge.data.query import Edge, Measure, Region, SideName
-from sam3i_edge.data.scene import Scene
+from sam3i_edge.data.scene import Scene, SceneObject
 
 SIDE_MARGIN: Final = 0.06  # of the canvas's width or height, between two centres
 HALF_MARGIN: Final = 0.05  # of the canvas's width or height, from a centre to the middle line
 NEAR_FACTOR: Final = 1.2  # the second nearest is at least this much farther away
 FAR_FACTOR: Final = 1.15  # the farthest is at least this much farther away than the next
 DEPTH_FACTOR: Final = 1.1  # likewise, of two distances from the camera
+MOSTLY_VISIBLE: Final = 0.75  # below it nobody can say how big a thing is, unless its whole size is known
 SIZE_FACTOR: Final = 1.13  # the tallest is at least this much taller than the next
 _LENSES: Final = (0.0, 0.7, 1.9)  # focal lengths in picture sides: wide angle to tele; 0: in the picture
 
@@ -133,10 +134,12 @@ class View:
         side. What shows of them (its box, for "big" its pixels) must not tell another story. Where only that
         is known (photographs), the apparent size decides, and its pixels need the same clear margin. Where
         depths are known, the size that they make of it must be clearly greater too: a cup in front of a car
-        is neither bigger nor smaller.
+        is neither bigger nor smaller. Nor is what is half hidden.
         """
         if index == other:
             return False
+        if any(self._half_hidden(item) for item in (self.objects[index], self.objects[other])):
+            return None
         ratios = [self._side(index, measure) / self._side(other, measure) / SIZE_FACTOR]
         inverse = [self._side(other, measure) / self._side(index, measure) / SIZE_FACTOR]
         one, two = self.objects[index], self.objects[other]
@@ -151,6 +154,10 @@ class View:
         if min(ratios) > 1:
             return not less
         return less if min(inverse) > 1 else None
+
+    @staticmethod
+    def _half_hidden(item: SceneObject) -> bool:
+        return item.full_size is None and item.visible is not None and item.visible < MOSTLY_VISIBLE
 
     def _gap(self, index: int, other: int, lens: float) -> float:
         """Distance of two centres, px at the depth of the second; `lens` 0 leaves depth out."""

@@ -29,6 +29,7 @@ class SceneObject:
         mask: bool [H, W], what is visible of it; at least one pixel.
         full_size: (width, height) px of the upright box around the whole object, what hides it left out of
             account; None where only the visible part is known.
+        visible: share of it that shows, 0..1, the rest hidden or beyond the picture's edge; None: unknown.
         depth: distance from the camera along the optical axis, any unit that a scene keeps to; None: unknown.
         relations: verdicts by name and by the other object's index: {"on": {3: True}, "next to": {5: None}}.
             A name that is missing says nothing; an index missing under a name says no; None cannot say.
@@ -40,6 +41,7 @@ class SceneObject:
     center: tuple[float, float]
     mask: NDArray[np.bool_]
     full_size: tuple[float, float] | None = None
+    visible: float | None = None
     depth: float | None = None
     relations: Mapping[str, Mapping[int, bool | None]] = field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """What is true of a scene, in three values: yes, no, or None where nobody can say.
 
 An object belongs to a class if all tests say yes, and does not if one says no, whatever the others (Kleene).
+Of what is hardly visible nobody can say that it belongs.
 What a class holds is known only where every instance is listed:
 
 - one that its noun names ("red mugs"): where all objects of that category, and of those that the noun might
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from sam3i_edge.data.geometry import View
 from sam3i_edge.data.query import (
@@ -40,6 +41,7 @@ from sam3i_edge.data.query import (
 from sam3i_edge.data.scene import Scene, SceneObject
 
 Verdict: TypeAlias = bool | None
+HARDLY_VISIBLE: Final = 0.25  # share of an object that shows
 Granularity = Literal["one", "subset", "all", "none"]
 
 
@@ -134,6 +136,9 @@ class _Solver:
         unsure = False
         for index in self.view.everything:
             member = every(holds(test, objects[index]) for test in head.tests)
+            shows = objects[index].visible
+            if member and shows is not None and shows < HARDLY_VISIBLE:
+                member = None
             if member is False:
                 continue
             members += [index] if member else []

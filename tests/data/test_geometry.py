@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,12 @@ def test_on_photographs_the_apparent_size_must_be_clear_in_every_measure() -> No
     assert view(*places, extents=sizes, depths=(1.0, 1.2)).exceeds(0, 1, "big") is None
     assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(0, 1, "big") is True
     assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(1, 0, "big") is False
+    # Nobody sees how big a thing is that is half hidden.
+    seen = view(*places, extents=sizes, whole=False).scene
+    half = replace(seen, objects=(replace(seen.objects[0], visible=0.7), seen.objects[1]))
+    assert View(half).exceeds(0, 1, "big") is None
+    whole = replace(half, objects=(replace(half.objects[0], full_size=(40.0, 40.0)), seen.objects[1]))
+    assert View(whole).exceeds(0, 1, "big") is True
 
 
 def test_depth_decides_what_is_nearest() -> None:

@@ -48,6 +48,8 @@ def wanted(scene: Scene, query: q.Query, index: int) -> bool:
             answers.append(meets(scene, test, index) if test in query.filters else passes(test, item))
         except OpenError:
             answers.append(None)
+    if item.visible is not None and item.visible < 0.25:
+        answers.append(None)
     if None in answers and False not in answers:
         raise OpenError(query, index)
     return all(answers)
@@ -342,6 +344,15 @@ def mugs(*categories: str, complete: bool = True, **more: object) -> Scene:
     size = (90, 40 * len(categories))
     image = np.zeros((*size, 3), np.uint8)
     return Scene(image=image, size=size, objects=tuple(objects), complete=complete, **more)
+
+
+def test_what_is_hardly_visible_is_not_asked_for() -> None:
+    scene = mugs("mug", "fork")
+    for share in (0.2, 0.3):
+        sliver = replace(scene.objects[0], visible=share)
+        seen = whole_classes(replace(scene, objects=(sliver, scene.objects[1])))
+        assert ("the mug" in seen) == (share > 0.25)
+        assert "the fork" in seen
 
 
 def test_a_mug_is_not_asked_for_beside_a_cup() -> None:

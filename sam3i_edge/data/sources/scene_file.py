@@ -6,7 +6,8 @@ A line is JSON:
     complete: whether all that can be seen is listed
     listed, crowds: categories, as in `Scene`; left out where there are none
     objects: category; attributes, null where it cannot be said; box [x0, y0, x1, y1] px, x1 and y1 exclusive;
-        center [x, y] px; mask, run lengths as in COCO; depth and full_size [width, height] px where known
+        center [x, y] px; mask, run lengths as in COCO; visible 0..1, depth and full_size [width, height] px
+        where known
     relations: [subject, name, object], numbers of objects, those that hold
     unsure: likewise, those that cannot be said
     judged: names of relations of which every pair that is in neither list does not hold; of other names
@@ -70,6 +71,7 @@ class _Object(_Part):
     box: tuple[_Pixel, _Pixel, _Pixel, _Pixel]
     center: tuple[_Pixel, _Pixel]
     mask: RunLengths
+    visible: Annotated[float, Field(ge=0, le=1)] | None = None
     depth: float | None = None
     full_size: tuple[_Extent, _Extent] | None = None
 
@@ -201,6 +203,7 @@ class SceneFileSource:
             center=thing.center,
             mask=mask,
             full_size=thing.full_size,
+            visible=thing.visible,
             depth=thing.depth,
             relations=relations,
         )
@@ -285,7 +288,7 @@ def _judged(scene: Scene, unsure: list[list[Any]]) -> list[str]:
 
 def _written_object(thing: SceneObject) -> dict[str, Any]:
     full_size = None if thing.full_size is None else _numbers(thing.full_size)
-    known = {"depth": thing.depth, "full_size": full_size}
+    known = {"visible": thing.visible, "depth": thing.depth, "full_size": full_size}
     return {
         "category": thing.category,
         "attributes": dict(thing.attributes),

@@ -62,7 +62,7 @@ def save(tmp_path: Path):
 
 
 def equal(one: Scene, other: Scene) -> bool:
-    keys = ("category", "attributes", "box", "center", "full_size", "depth")
+    keys = ("category", "attributes", "box", "center", "full_size", "visible", "depth")
     return (
         (one.size, one.complete, one.listed, one.crowds)
         == (other.size, other.complete, other.listed, other.crowds)
@@ -149,7 +149,7 @@ def test_drawn_and_made_scenes_come_back_as_they_were(tmp_path: Path) -> None:
     )  # fmt: skip
     second = tuple(
         SceneObject(category="star", attributes={}, box=(x, 2, x + 6, 7), center=(x + 3.0, 4.5),
-                    mask=block(x, 2), depth=float(x), relations=relations)
+                    mask=block(x, 2), visible=0.5, depth=float(x), relations=relations)
         for x, relations in zip((1, 9, 17), related, strict=True)
     )  # fmt: skip
     scenes = [
