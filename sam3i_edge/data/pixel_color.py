@@ -35,7 +35,7 @@ _COLORED: Final = 0.22  # purity from which it has one
 _DARK: Final = 4.0  # L* below which a hue is noise
 _MOST: Final = 0.6  # of the pixels must be coloured, for a colour
 _AGREE: Final = 0.9  # of the coloured ones must have the name
-_COLORLESS: Final = 0.97  # of the pixels must be without colour, for black and white
+_COLORLESS: Final = 0.94  # of the pixels must be without colour, for black and white
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam3i_edge.data.palette import COLORS, Color
+from sam3i_edge.data.palette import COLORS
 from sam3i_edge.data.pixel_color import pixel_color, with_pixel_colors
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.scenes import draw_scene
@@ -91,13 +91,13 @@ def test_few_pixels_have_none() -> None:
 
 def test_drawn_scenes() -> None:
     """The names that pixels give are those that the shapes were drawn by; the docs have the figures."""
-    answers: dict[Color, list[bool]] = {color: [] for color in COLORS}
+    answers: dict[str, list[bool]] = {color: [] for color in COLORS}
     for number in range(120):
         scene = draw_scene(np.random.default_rng((9, number)))
-        for thing, mask in zip(scene.objects, scene.masks, strict=True):
-            found = pixel_color(scene.image, mask)
+        for item in scene.objects:
+            found = pixel_color(scene.pixels(), item.mask)
             if found is not None:
-                answers[thing.color].append(found == thing.color)
+                answers[item.attributes["color"]].append(found == item.attributes["color"])
     assert all(len(found) >= 10 for found in answers.values())
     every = [right for found in answers.values() for right in found]
     assert np.mean(every) >= 0.97

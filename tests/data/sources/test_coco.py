@@ -277,7 +277,8 @@ def broken(*path: Any, value: Any = None, drop: bool = False) -> dict[str, Any]:
         ),
         (broken("annotations", 0, value=7), "annotations[0]"),
         (broken("categories", 0, value=[]), "categories[0]"),
-        ([1], "must be a JSON object"),
+        (7, "must be a JSON object"),
+        ([1], "reference[0]: must be an object"),
         ({"info": {}, "data": [1]}, "of no known kind"),
     ],
 )
