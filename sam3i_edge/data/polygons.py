@@ -30,7 +30,12 @@ def polygon_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -
     union = np.zeros(height * width, np.bool_)
     for polygon in polygons:
         union |= _single(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
-    return union.reshape(width, height).T.copy()
+    columns = union.reshape(width, height)
+    mask = np.zeros((height, width), np.bool_)
+    used = np.flatnonzero(columns.any(axis=1))
+    if len(used):  # turning the whole picture is most of the work for a small polygon
+        mask[:, used[0] : used[-1] + 1] = columns[used[0] : used[-1] + 1].T
+    return mask
 
 
 def _single(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -44,8 +49,12 @@ def _single(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.
     row = np.clip((np.minimum(v[turns], v[turns - 1]) + 0.5) / _FINE - 0.5, 0, height)
     met = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
     changes = column[met].astype(np.int64) * height + np.ceil(row[met]).astype(np.int64)
-    flips = np.bincount(changes, minlength=height * width + 1)[: height * width]
-    inside: NDArray[np.bool_] = np.cumsum(flips) % 2 == 1
+    inside = np.zeros(height * width, np.bool_)
+    if len(changes):  # nothing changes before the first and after the last of them
+        first, last = int(changes.min()), int(changes.max())
+        sides = np.cumsum(np.bincount(changes - first)) % 2 == 1
+        inside[first : last + 1] = sides[: height * width - first]
+        inside[last + 1 :] = sides[-1]
     return inside
 
 
