@@ -35,8 +35,7 @@ _COLORED: Final = 0.22  # purity from which it has one
 _DARK: Final = 4.0  # L* below which a hue is noise
 _MOST: Final = 0.6  # of the pixels must be coloured, for a colour
 _AGREE: Final = 0.9  # of the coloured ones must have the name
-_BLACK: Final = 0.94  # of the pixels must be without colour, for black
-_WHITE: Final = 0.97  # likewise, for white: bright metal has a coloured handle
+_COLORLESS: Final = 0.97  # of the pixels must be without colour, for black and white
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,8 @@ def pixel_color(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None
     if colored.mean() >= _MOST:
         hue = np.degrees(np.arctan2(lab[:, 2], lab[:, 1]))
         return _chromatic(lightness[colored], purity[colored], hue[colored])
-    return _achromatic(lightness, float(((purity < _GREY) | (lightness < _DARK)).mean()))
+    colorless = (purity < _GREY) | (lightness < _DARK)
+    return _achromatic(lightness) if colorless.mean() >= _COLORLESS else None
 
 
 def _chromatic(
@@ -104,13 +104,12 @@ def _chromatic(
     return None
 
 
-def _achromatic(lightness: NDArray[np.float32], colorless: float) -> str | None:
-    """Black or white, from L* [N] and the share of pixels without colour."""
+def _achromatic(lightness: NDArray[np.float32]) -> str | None:
     darkest, quarter, middle, brightest = np.percentile(lightness, (10, 25, 50, 98))
-    if colorless >= _BLACK and quarter <= 6 and middle <= 9 and brightest <= 60:
+    if quarter <= 6 and middle <= 9 and brightest <= 60:
         return "black"
     bright = darkest >= 40 and quarter >= 60 and brightest >= 96
-    return "white" if colorless >= _WHITE and bright and len(lightness) >= _LEAST_WHITE else None
+    return "white" if bright and len(lightness) >= _LEAST_WHITE else None
 
 
 def with_pixel_colors(scene: Scene, vocabulary: Vocabulary) -> Scene:
