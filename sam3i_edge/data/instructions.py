@@ -20,7 +20,7 @@ An instruction is written only where `truth` has a certain answer; `geometry` ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -28,6 +28,7 @@ from typing import Final
 import numpy as np
 
 from sam3i_edge.data import reasoning, selections
+from sam3i_edge.data.families import FAMILIES, USUAL, worded
 from sam3i_edge.data.geometry import View, view_of
 from sam3i_edge.data.heads import (
     Ask,
@@ -40,7 +41,6 @@ from sam3i_edge.data.heads import (
     riddle_reference,
     thing_head,
 )
-from sam3i_edge.data.phrase import plain
 from sam3i_edge.data.query import Query
 from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.scenes import draw_scene
@@ -65,7 +65,7 @@ class Instruction:
         granularity: "one", "subset", "all" or "none".
         targets: indices into the scene's objects, ascending; empty for "none".
         form: what is asked: "whole", "relation", "size", "function", …; "" where it was read from a file.
-        family: of its wording, "plain"; "" likewise.
+        family: of its wording, one of `families.FAMILIES`; "" likewise.
         why: what makes the targets a guess; "" where they are certain.
         query: its meaning, None where it was read from a file.
     """
@@ -146,12 +146,6 @@ _MIX: Final[dict[Level, dict[Granularity, float]]] = {  # asked for where the ca
     "complex": {"one": 0.46, "subset": 0.18, "all": 0.18, "none": 0.18},
 }
 _TRIES: Final[dict[Level, int]] = {"concept": 80, "simple": 8, "complex": 8}  # of each kind
-_OPENINGS: Final = (
-    "find {}", "find {}", "please find {}", "segment {}", "segment {}", "please segment {}", "show me {}",
-    "select {}", "highlight {}", "mark {}", "point out {}", "outline {}", "can you find {}?", "i want {}",
-    "could you show me {}?", "give me {}", "cut out {}", "pick out {}", "look for {}", "where is {}?",
-    "detect {}", "mask {}", "i am looking for {}", "please select {}",
-)  # fmt: skip
 
 
 def write_instruction(
@@ -160,6 +154,8 @@ def write_instruction(
     rng: np.random.Generator,
     level: Level,
     granularity: Granularity | None = None,
+    *,
+    wordings: Mapping[str, float] = USUAL,
 ) -> Instruction | None:
     """Writes one instruction that has a certain answer in the scene.
 
@@ -169,20 +165,24 @@ def write_instruction(
         rng: decides; the same state writes the same instruction.
         level: "concept", "simple" or "complex".
         granularity: how much to ask for; None mixes them, "none" in about a sixth.
+        wordings: relative frequency of the families of `families.FAMILIES`; one that cannot say what was
+            drawn gives way to "plain".
 
     Returns:
         The instruction, or None where the scene gave no occasion (always for concept with "one" or "subset").
 
     Raises:
-        ValueError: an unknown level or granularity.
+        ValueError: an unknown level, granularity or family.
     """
     as_level(level)
+    if unknown := sorted(set(wordings) - set(FAMILIES)):
+        raise ValueError(f"unknown wordings {', '.join(unknown)}; choose from {', '.join(FAMILIES)}")
     if granularity is not None and granularity not in GRANULARITIES:
         raise ValueError(
             f"unknown granularity {granularity!r}; choose from {', '.join(GRANULARITIES)}, or None"
         )
     random = Random(int(rng.integers(2**63)))
-    return _written(view_of(scene), vocabulary, random, level, granularity, certain=True)
+    return _written(view_of(scene), vocabulary, random, level, granularity, wordings, certain=True)
 
 
 def unproven(
@@ -195,7 +195,7 @@ def unproven(
     """
     as_level(level)
     random = Random(int(rng.integers(2**63)))
-    return _written(view_of(scene), vocabulary, random, level, None, certain=False)
+    return _written(view_of(scene), vocabulary, random, level, None, USUAL, certain=False)
 
 
 def _written(
@@ -204,6 +204,7 @@ def _written(
     random: Random,
     level: Level,
     granularity: Granularity | None,
+    wordings: Mapping[str, float],
     *,
     certain: bool,
 ) -> Instruction | None:
@@ -215,9 +216,9 @@ def _written(
         drawn = _drawn(view, vocabulary, random, level, want, certain)
         if drawn is not None:
             query, found = drawn
-            text = plain(phrase_of(query, found, vocabulary, random), random)
+            text, family = worded(phrase_of(query, found, vocabulary, random), random, wordings)
             text = _polished(text, level, random)
-            return Instruction(text, level, want, found.targets, query.form, "plain", found.why, query)
+            return Instruction(text, level, want, found.targets, query.form, family, found.why, query)
     return None
 
 
@@ -253,9 +254,7 @@ def _has_occasion(row: _Row, view: View, certain: bool) -> bool:
 
 
 def _polished(text: str, level: Level, random: Random) -> str:
-    """As people type: at times with an opening, capitals or a full stop."""
-    if level != "concept" and random.random() < 0.13:
-        text = random.choice(_OPENINGS).format(text)
+    """As people type: at times with capitals or a full stop."""
     if level != "concept" and random.random() < 0.06 and not text.endswith("?"):
         text += "."
     case = random.random()

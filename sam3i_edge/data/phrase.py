@@ -160,8 +160,9 @@ def _several(phrase: Phrase, tail: str, random: Random) -> str:
         if phrase.count == 2 and random.random() < 0.5:
             return f"both {many}"
         return f"{choose(('the', 'the', 'all'))} {NUMBERS[phrase.count]} {many}"
-    forms = [f"all {many}", f"all {many}", f"the {many}", f"the {many}", f"all the {many}"]
-    forms.append(many if tail else f"all of the {many}")
+    forms = [f"the {many}", f"the {many}", f"all the {many}"]
+    if phrase.noun.many != "ones":  # nobody says "all ones"
+        forms += [f"all {many}", f"all {many}", many if tail else f"all of the {many}"]
     if not phrase.plural_only:
         forms += [f"every {one}", f"every {one}", f"each {one}"]
     return choose(forms)
