@@ -16,7 +16,8 @@ from sam3i_edge.agreement import LIMITS, Agreement, Limits, Pair
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.manifest import Manifest
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.data.instructions import corpus
+from sam3i_edge.data.corpus import corpus
+from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.export.float_bundle import export_bundle
 from sam3i_edge.export.onnx import graph_file, onnx_variant
 from sam3i_edge.export.quantized_bundle import quantize_bundle
@@ -124,7 +125,7 @@ def export(folder: Path) -> None:
     """A training run in `run/`, and its bundle."""
     run = folder / "run"
     save_weights(random_model(), run / "weights")
-    train_bpe(corpus(1, 400), CONFIG.vocab_size, run / "tokenizer.json")
+    train_bpe(corpus(1, 400, [load_vocabulary("shapes")]), CONFIG.vocab_size, run / "tokenizer.json")
     (run / "LICENSE").write_text("terms")
     _export(run, folder, pairs=24)
 

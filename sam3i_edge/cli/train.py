@@ -137,7 +137,8 @@ def _from_config(config: str, out: Path, tokenizer: Path | None) -> tuple[TrainC
             f"{config} starts from the weights in {chosen.start}, which know words by the ids of their own "
             "tokenizer: name it with --tokenizer"
         )
-    return chosen, _tokenizer(out, tokenizer, sizes.vocab_size)
+    vocabularies = tuple({"shapes" if not s.path else s.vocabulary: None for s in chosen.sources})
+    return chosen, _tokenizer(out, tokenizer, sizes.vocab_size, vocabularies)
 
 
 def _from_bundle(
@@ -196,9 +197,10 @@ def _keeps_tokenizer(own: Path, given: Path) -> None:
         )
 
 
-def _tokenizer(out: Path, given: Path | None, vocab_size: int) -> Tokenizer:
+def _tokenizer(out: Path, given: Path | None, vocab_size: int, vocabularies: tuple[str, ...]) -> Tokenizer:
     """Opens the run's own tokenizer, after copying or training it where the run has none yet."""
-    from sam3i_edge.data.instructions import corpus
+    from sam3i_edge.data.corpus import corpus
+    from sam3i_edge.data.vocabulary import load_vocabulary
     from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
 
     start, end = SPECIAL_TOKENS.index("<start>"), SPECIAL_TOKENS.index("<end>")
@@ -209,7 +211,8 @@ def _tokenizer(out: Path, given: Path | None, vocab_size: int) -> Tokenizer:
     if source is None:
         note(f"training a tokenizer of {vocab_size:,} entries")
         out.mkdir(parents=True, exist_ok=True)
-        return train_bpe(corpus(_CORPUS_SEED, _CORPUS_PHRASES), vocab_size, own)
+        words = [load_vocabulary(name) for name in vocabularies]
+        return train_bpe(corpus(_CORPUS_SEED, _CORPUS_PHRASES, words), vocab_size, own)
     tokenizer = Tokenizer.from_file(source, start_id=start, end_id=end)
     if tokenizer.vocab_size > vocab_size:
         raise ValueError(f"{source} has {tokenizer.vocab_size:,} entries, the model holds {vocab_size:,}")

@@ -41,7 +41,7 @@ def corpus(seed: int, count: int, vocabularies: Sequence[Vocabulary]) -> Iterato
 
 
 def invented(vocabulary: Vocabulary, rng: np.random.Generator) -> Scene:
-    """A complete scene of 2 to 8 objects with every category, value and relation equally likely; all black."""
+    """A complete scene of 2 to 8 objects, every category, value and relation equally likely; all black."""
     number = int(rng.integers(2, 9))
     objects = []
     for index in range(number):
@@ -49,14 +49,12 @@ def invented(vocabulary: Vocabulary, rng: np.random.Generator) -> Scene:
         width, height = (int(value) for value in rng.integers(4, _SIDE // 4, 2))
         mask = np.zeros((_SIDE, _SIDE), np.bool_)
         mask[y0 : y0 + height, x0 : x0 + width] = True
-        attributes = {
-            name: str(rng.choice(values)) for name, values in vocabulary.attributes.items() if name != CATEGORY
-        }
+        drawn = {name: str(rng.choice(values)) for name, values in vocabulary.attributes.items()}
         others = [other for other in range(number) if other != index]
         objects.append(
             SceneObject(
-                category=str(rng.choice(vocabulary.attributes[CATEGORY])),
-                attributes=attributes,
+                category=drawn.pop(CATEGORY),
+                attributes=drawn,
                 box=(x0, y0, x0 + width, y0 + height),
                 center=(x0 + width / 2, y0 + height / 2),
                 mask=mask,

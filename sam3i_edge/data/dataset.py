@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sam3i_edge.data.families import TRAINED
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.pairs import write_pairs
 from sam3i_edge.data.scene import Scene
@@ -302,7 +303,7 @@ def ask(
         nothing = rng.random() < none_share
         for _ in range(_TRIES):
             kind: Granularity = "none" if nothing else draw(rng, _GRANULARITIES[level])
-            written = write_instruction(scene, vocabulary, rng, level, kind)
+            written = write_instruction(scene, vocabulary, rng, level, kind, wordings=TRAINED)
             if written is not None and written.text not in found:
                 found[written.text] = written
                 break

@@ -26,8 +26,9 @@ _VERBS: Final = (
     "mask {}", "get {}", "show {}", "i want you to find {}", "choose {}",
 )  # fmt: skip
 _POLITE: Final = (
-    "please find {}", "please segment {}", "please select {}", "please mark {}, thank you", "can you find {}?",
-    "could you show me {}?", "could you please highlight {}?", "would you mark {} for me?",
+    "please find {}", "please segment {}", "please select {}", "please mark {}, thank you",
+    "can you find {}?", "could you show me {}?", "could you please highlight {}?",
+    "would you mark {} for me?",
     "can you please select {}?", "would you please give me {}?", "kindly select {}",
 )  # fmt: skip
 _DESIRE: Final = (
@@ -156,8 +157,8 @@ def _relative(phrase: Phrase, random: Random) -> str | None:
     if last.attribute == "color":
         said = random.choice(
             (said, f"{that} {be} colored {last.text}", f"{that} {be} coloured {last.text}",
-             f"{that} {be} {last.text} in color", f"{that} {'have' if several else 'has'} a {last.text} color",
-             f"of {last.text} color")
+             f"{that} {be} {last.text} in color", f"of {last.text} color",
+             f"{that} {'have' if several else 'has'} a {last.text} color")
         )  # fmt: skip
     return f"{_start(phrase, several, random)} {_named(phrase, several, -1)} {said}"
 
@@ -296,7 +297,7 @@ TRAINED: Final[Mapping[str, float]] = MappingProxyType(
     | dict.fromkeys((name for name in FAMILIES if name not in ("plain", *HELD_OUT)), 0.04)
 )  # fmt: skip
 _OF_CONCEPTS: Final = ("plain", "typing error")  # the others narrow, or ask for one
-_FRAMED: Final = ("relative", "emphatic", "pronoun", "partitive", "terse")  # at times inside a request
+_FRAMED: Final = ("relative", "emphatic", "pronoun", "terse")  # at times inside a request
 
 
 def worded(phrase: Phrase, random: Random, weights: Mapping[str, float]) -> tuple[str, str]:

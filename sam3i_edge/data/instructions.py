@@ -20,7 +20,7 @@ An instruction is written only where `truth` has a certain answer; `geometry` ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -43,14 +43,13 @@ from sam3i_edge.data.heads import (
 )
 from sam3i_edge.data.query import Query
 from sam3i_edge.data.scene import Scene
-from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.selections import Kind
 from sam3i_edge.data.truth import Answer, Granularity
-from sam3i_edge.data.vocabulary import Vocabulary, load_vocabulary
+from sam3i_edge.data.vocabulary import Vocabulary
 from sam3i_edge.data.wording import phrase_of
-from sam3i_edge.levels import LEVELS, Level, as_level
+from sam3i_edge.levels import Level, as_level
 
-__all__ = ["GRANULARITIES", "Granularity", "Instruction", "corpus", "unproven", "write_instruction"]
+__all__ = ["GRANULARITIES", "Granularity", "Instruction", "unproven", "write_instruction"]
 
 GRANULARITIES: Final[tuple[Granularity, ...]] = ("one", "subset", "all", "none")
 
@@ -259,24 +258,3 @@ def _polished(text: str, level: Level, random: Random) -> str:
         text += "."
     case = random.random()
     return text.upper() if case < 0.02 else text[0].upper() + text[1:] if case < 0.14 else text
-
-
-def corpus(seed: int, count: int) -> Iterator[str]:
-    """Phrases to train a tokenizer on: instructions of all levels for small scenes, in equal parts.
-
-    Args:
-        seed: the same seed gives the same phrases.
-        count: how many.
-    """
-    vocabulary = load_vocabulary("shapes")
-    written = 0
-    scene_seed = 0
-    while written < count:
-        rng = np.random.default_rng((seed, scene_seed))
-        scene_seed += 1
-        scene = draw_scene(rng, (96, 96))
-        for index in range(24):
-            instruction = write_instruction(scene, vocabulary, rng, LEVELS[index % 3])
-            if instruction is not None and written < count:
-                written += 1
-                yield instruction.text

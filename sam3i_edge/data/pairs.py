@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from sam3i_edge.data.families import TRAINED
 from sam3i_edge.data.instructions import Granularity, Instruction, write_instruction
 from sam3i_edge.data.records import noun_of
 from sam3i_edge.data.scene import Scene
@@ -65,7 +66,7 @@ def _pair(
     written: dict[Level, dict[tuple[int, ...], Instruction]] = {level: {} for level in _LEVELS}
     for _ in range(_TRIES):
         for level in _LEVELS:
-            found = write_instruction(scene, vocabulary, rng, level, want)
+            found = write_instruction(scene, vocabulary, rng, level, want, wordings=TRAINED)
             if found is None:
                 return None
             written[level].setdefault(found.targets, found)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sam3i_edge.data.instructions import GRANULARITIES, Instruction, corpus, write_instruction
+from sam3i_edge.data.instructions import GRANULARITIES, Instruction, write_instruction
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.shapes import SHAPES
@@ -331,16 +331,6 @@ def test_the_same_seed_writes_the_same() -> None:
 
     assert written(8) == written(8)
     assert written(8) != written(9)
-
-
-def test_corpus_is_repeatable_and_names_every_shape() -> None:
-    phrases = list(corpus(3, 600))
-    assert len(phrases) == 600
-    assert phrases[:60] == list(corpus(3, 60))
-    assert phrases[:60] != list(corpus(4, 60))
-    text = " ".join(phrases).lower()
-    assert all(shape in text for shape in SHAPES)
-    assert max(len(phrase.split()) for phrase in phrases) <= 32
 
 
 def test_unknown_level_and_granularity() -> None:
