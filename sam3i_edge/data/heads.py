@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from sam3i_edge.data.geometry import View
 from sam3i_edge.data.query import (
@@ -116,7 +115,11 @@ class Ask:
         return frozenset(item.category for item in self.view.objects)
 
 
-HeadMaker = Callable[[Ask, bool], "Description | None"]  # the bool: whether a near miss is welcome
+class HeadMaker(Protocol):
+    """Makes heads."""
+
+    def __call__(self, ask: Ask, miss: bool, about: int | None = None, /) -> Description | None:
+        """The class of some object, or of the one `about`; `miss`: whether a near miss is welcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +135,22 @@ class Reference:
     index: int | None
 
 
-ReferenceMaker = Callable[[Ask, bool], "Reference | None"]  # the bool: whether it may be absent
+class ReferenceMaker(Protocol):
+    """Makes references."""
+
+    def __call__(self, ask: Ask, absent: bool, about: int | None = None, /) -> Reference | None:
+        """To some object, or to the one `about`; `absent`: whether there need not be one."""
 
 
-def noun_head(ask: Ask, miss: bool, *, rich: float = 1.0, generic: float = 0.08) -> Description | None:
+def noun_head(
+    ask: Ask, miss: bool, about: int | None = None, /, *, rich: float = 1.0, generic: float = 0.08
+) -> Description | None:
     """A noun phrase for an object of the scene, or, as a near miss, with one word changed.
 
     Args:
         ask: the scene and what decides.
         miss: whether to change one of the words; the result may still have members.
+        about: the object to describe; None takes any.
         rich: scales the chance of adjectives; 0 gives the bare noun.
         generic: chance of "thing" or the like in place of the noun, with at least one adjective.
     """
@@ -148,7 +158,7 @@ def noun_head(ask: Ask, miss: bool, *, rich: float = 1.0, generic: float = 0.08)
     if not ask.view.objects:
         absent = _absent(ask, None)
         return Description(absent) if miss and absent is not None else None
-    index = random.choice(ask.view.everything)
+    index = random.choice(ask.view.everything) if about is None else about
     category: str | None = ask.view.objects[index].category
     wanted: dict[str, str] = {}
     for name, attribute in properties.items():
@@ -174,26 +184,26 @@ def noun_head(ask: Ask, miss: bool, *, rich: float = 1.0, generic: float = 0.08)
     return Description(category, ask.unclear(category), modifiers)
 
 
-def bare_head(ask: Ask, miss: bool) -> Description | None:
+def bare_head(ask: Ask, miss: bool, about: int | None = None, /) -> Description | None:
     """The bare noun of an object; as a near miss the noun of a category that is absent or rare."""
-    return noun_head(ask, miss, rich=0.0, generic=0.0)
+    return noun_head(ask, miss, about, rich=0.0, generic=0.0)
 
 
-def thing_head(ask: Ask, miss: bool) -> Description:
+def thing_head(ask: Ask, miss: bool, about: int | None = None, /) -> Description:
     """Everything there is: "thing", "object"."""
     return Description()
 
 
-def riddle_head(ask: Ask, miss: bool) -> Description | None:
+def riddle_head(ask: Ask, miss: bool, about: int | None = None, /) -> Description | None:
     """A class of objects without its noun: by property, function, or what it is like."""
     random, vocabulary = ask.random, ask.vocabulary
     if not ask.view.objects:
         return None
-    index = random.choice(ask.view.everything)
+    index = random.choice(ask.view.everything) if about is None else about
     elsewhere = miss and random.random() < 0.5
     weights = {name: attribute.riddles for name, attribute in vocabulary.properties.items()}
-    about = random.choices([CATEGORY, *weights], [float(bool(vocabulary.riddles)), *weights.values()])[0]
-    if about == CATEGORY:
+    told = random.choices([CATEGORY, *weights], [float(bool(vocabulary.riddles)), *weights.values()])[0]
+    if told == CATEGORY:
         category = random.choice(list(vocabulary.categories)) if elsewhere else None
         fitting = vocabulary.riddles_of(category or ask.view.objects[index].category)
         if not fitting:
@@ -203,13 +213,13 @@ def riddle_head(ask: Ask, miss: bool) -> Description | None:
         test = Is(CATEGORY, frozenset(riddle.categories), unclear)
         modifier = Modifier(test, random.choice(riddle.phrases), riddle.kind == "function")
     else:
-        value = random.choice(vocabulary.attributes[about]) if elsewhere else ask.value(about, index)
+        value = random.choice(vocabulary.attributes[told]) if elsewhere else ask.value(told, index)
         if value is None:
             return None
-        modifier = _attribute_riddle(ask, about, value)
+        modifier = _attribute_riddle(ask, told, value)
     adjectives = tuple[Modifier, ...]()
     # A riddle of the fill goes with a size, and with no second word for what it is like.
-    free = [name for name, weight in weights.items() if about == CATEGORY or not weight]
+    free = [name for name, weight in weights.items() if told == CATEGORY or not weight]
     others = [name for name in free if ask.value(name, index) is not None]
     if others and random.random() < 0.3:
         name = random.choice(others)
@@ -219,16 +229,16 @@ def riddle_head(ask: Ask, miss: bool) -> Description | None:
     return Description(modifiers=(*adjectives, modifier))
 
 
-def noun_reference(ask: Ask, absent: bool) -> Reference | None:
+def noun_reference(ask: Ask, absent: bool, about: int | None = None, /) -> Reference | None:
     """The only object of a noun phrase, as briefly named as can be at times."""
-    head = noun_head(ask, absent, rich=ask.random.choice((0.0, 0.7)), generic=0.02)
+    head = noun_head(ask, absent, about, rich=ask.random.choice((0.0, 0.7)), generic=0.02)
     return None if head is None else _only(ask, Query(form="reference", head=head), absent)
 
 
-def riddle_reference(ask: Ask, absent: bool) -> Reference | None:
+def riddle_reference(ask: Ask, absent: bool, about: int | None = None, /) -> Reference | None:
     """The only object of a riddle, or the tallest, widest, biggest, smallest, leftmost … thing of all."""
-    if ask.random.random() < 0.45:
-        head = riddle_head(ask, absent)
+    if about is not None or ask.random.random() < 0.45:
+        head = riddle_head(ask, absent, about)
         return None if head is None else _only(ask, Query(form="reference", head=head), absent)
     if absent or len(ask.view.objects) < 2:
         return None

@@ -87,19 +87,23 @@ def by_relation(ask: Ask) -> Query | None:
 
 
 def by_known_relation(ask: Ask) -> Query | None:
-    """On, in, next to, behind, in front of: where the scene says so."""
-    head, reference = ask.make_head(), ask.make_reference()
+    """On, in, next to, behind, in front of: where the scene says that something is."""
+    met: dict[str, list[tuple[int, int]]] = {}
+    for subject, item in enumerate(ask.view.objects):
+        for name, verdicts in item.relations.items():
+            met.setdefault(name, []).extend(
+                (subject, other) for other, verdict in verdicts.items() if verdict
+            )
+    names = [name for name, pairs in met.items() if pairs]
+    if not names:
+        return None
+    name = ask.random.choice(names)
+    subject, other = ask.random.choice(met[name])
+    miss = ask.want == "none"  # nobody asks for bread in a ball: what is missed is one of the two words
+    reference = ask.reference(ask, miss and ask.random.random() < 0.3, other)
+    head = ask.head(ask, miss, subject)
     if head is None or reference is None:
         return None
-    names = sorted({name for item in ask.view.objects for name in item.relations})
-    # Most objects are in no relation: take one that something has. Nobody asks for bread in a ball.
-    at = -1 if reference.index is None else reference.index
-    met = [name for name in names if any(item.relations.get(name, {}).get(at) for item in ask.view.objects)]
-    if ask.want == "none":
-        met += [name for name in names if name not in ("in", "on") and name not in met]
-    if not met:
-        return None
-    name = ask.random.choice(met)
     return Query(form=name, head=head, filters=(Related(name, reference.query),))
 
 
