@@ -55,6 +55,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
     "llm": ("data.language_model.endpoint",),
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
+    "scale": ("data.instruct.cluster",),
 }
 BESIDE = {
     "coreml": "export",

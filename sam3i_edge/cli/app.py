@@ -25,6 +25,7 @@ from sam3i_edge.cli.doctor import doctor
 from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
 from sam3i_edge.cli.info import info
+from sam3i_edge.cli.instruct import instruct
 from sam3i_edge.cli.quantize import quantize
 from sam3i_edge.cli.review import review
 from sam3i_edge.cli.scenes import scenes
@@ -51,6 +52,7 @@ for _verb in (
     train,
     evaluate,
     scenes,
+    instruct,
     review,
     benchmark,
     compare,

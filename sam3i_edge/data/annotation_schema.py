@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 WANTED: Final = (
     "want SAM3-I's layout, COCO's with instructions on every image: "
-    'text_inst_input: {"concept": [...], "simple_query": [...], "complex_query": [...]}'
+    'text_inst_input: {"concept": [...], "simple_query": [...], "complex_query": [...]}; '
+    "'sam3i-edge instruct FILE -o DIR' writes them for annotated pictures"
 )
 _FARTHEST: Final = 100_000  # px: no picture of 64 megapixels has a longer side worth naming
 

@@ -15,7 +15,7 @@ annotations of an image record are its targets, whatever their category.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +58,7 @@ def read_annotations(path: str | Path) -> list[Record]:
     return _records(read_file(path), str(path))
 
 
-def write_annotations(path: str | Path, records: Collection[Record]) -> None:
+def write_annotations(path: str | Path, records: Iterable[Record]) -> None:
     """Writes records as one annotation file, whole or not at all.
 
     Args:
@@ -67,7 +67,10 @@ def write_annotations(path: str | Path, records: Collection[Record]) -> None:
 
     Raises:
         ValueError: an id appears twice.
+        TypeError: `records` is an iterator, which can be gone through once.
     """
+    if iter(records) is records:
+        raise TypeError("records are gone through twice: give a list, not an iterator")
     with whole_file(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(_chunks(records))
 
@@ -156,7 +159,7 @@ def _begun(journal: Path, seed: int) -> list[list[Record]]:
     return scenes
 
 
-def as_json(records: Collection[Record]) -> str:
+def as_json(records: Sequence[Record]) -> str:
     """The content of an annotation file of these records, on one line; `from_json` reads it."""
     return "".join(_chunks(records))
 
@@ -170,7 +173,7 @@ def from_json(line: str | bytes) -> list[Record]:
     return _records(AnnotationFile.model_validate_json(line), "")
 
 
-def _chunks(records: Collection[Record]) -> Iterator[str]:
+def _chunks(records: Iterable[Record]) -> Iterator[str]:
     """The content in pieces, so that no more than one record is in memory."""
     info = {"description": "SAM3-I annotations", "version": sam3i_edge.__version__}
     yield f'{{"info":{_dumped(info)},"images":['

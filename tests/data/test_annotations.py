@@ -209,7 +209,7 @@ def test_malformed_files_name_record_and_field(save, content: object, message: s
         ),
         (
             {**FILE, "images": [{"id": 1, "file_name": "a"}]},
-            "no image has instructions, as in COCO's own files; want",
+            "complex_query\": [...]}; 'sam3i-edge instruct FILE -o DIR' writes them for annotated pictures",
         ),
     ],
 )

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sam3i_edge.cli.app import main
+from sam3i_edge.data.annotations import read_annotations
+from sam3i_edge.masks import rle
+from sam3i_edge.measure import runner
+from sam3i_edge.train.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, write_scene_folder):
+    return write_scene_folder(tmp_path_factory.mktemp("cli-instruct") / "scenes", 4)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, scenes):
+    out = tmp_path_factory.mktemp("cli-instruct") / "out"
+    assert main(["instruct", str(scenes), "-o", str(out), "--vocabulary", "shapes"]) == 0
+    return out
+
+
+def test_it_says_what_it_wrote(written, scenes, capsys):
+    arguments = ["instruct", str(scenes), "-o", str(written), "--vocabulary", "shapes"]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    records = read_annotations(written / "annotations.json")
+    assert report["pictures"] == len({record.file_name for record in records}) == 4
+    assert report["instructions"] == sum(report["level"].values()) > 30
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"{report['instructions']:,} instructions for 4 pictures; {report['review']:,} wait" in printed
+    assert any(
+        line.split() == ["level", "simple", str(report["level"]["simple"])] for line in printed.splitlines()
+    )
+
+
+def test_evaluate_and_train_read_it(written, tiny_bundle, float_bundle, tmp_path, capsys):
+    assert main(["evaluate", str(tiny_bundle.root), "--data", str(written), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 4
+    run = str(tmp_path / "run")
+    arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(written), "--out", run]
+    assert main([*arguments, "--stage", "3", "--steps", "2", "-d", "cpu"]) == 0
+    assert RunFolder(tmp_path / "run").load().stage == 1
+
+
+@pytest.mark.slow
+def test_benchmark_reads_it(written, tiny_bundle, tmp_path, monkeypatch):
+    small = {"queries": 8, "seconds": 0, "pairs": 6, "starts": 1, "scenes": 2}
+    monkeypatch.setitem(runner.BUDGETS, "quick", small)
+    fast = ["--threads", "1", "--level", "simple", "--device", "cpu", "-o", str(tmp_path / "benchmark")]
+    assert main(["benchmark", "-m", str(tiny_bundle.root), *fast, "--data", str(written)]) == 0
+
+
+def test_coco_instances_are_sent_here_and_read(scenes, tmp_path, tiny_bundle, float_bundle, capsys):
+    """What evaluate and train cannot read they send here, and it can be read then."""
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "images" / "a.png").write_bytes((scenes / "images" / "000.png").read_bytes())
+    mask = np.zeros((96, 128), bool)
+    mask[20:50, 30:90] = True
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 128, "height": 96}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 1800, "bbox": [30, 20, 60, 30],
+             "segmentation": {"size": [96, 128], "counts": rle.counts_of(mask).tolist()}},
+        ],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "toaster"}],
+    }  # fmt: skip
+    (data / "annotations.json").write_text(json.dumps(coco))
+    for command in (
+        ["evaluate", str(tiny_bundle.root), "--data", str(data)],
+        ["train", "--bundle", str(float_bundle.root), "--data", str(data), "--out", str(tmp_path / "run")],
+    ):
+        assert main(command) == 1
+        assert "'sam3i-edge instruct FILE -o DIR' writes them" in capsys.readouterr().err
+    out = tmp_path / "out"
+    assert main(["instruct", str(data / "annotations.json"), "-o", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["level"]["concept"] > 0
+    texts = [text for record in read_annotations(out / "annotations.json") for text in record.concept]
+    assert any("dog" in text.lower() for text in texts)
+    assert main(["evaluate", str(tiny_bundle.root), "--data", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--levels", "simple,hard"], 2, "hard"),
+        (["--per-image", "0"], 2, "per-image"),
+        (
+            ["--vocabulary", "none"],
+            1,
+            "vocabulary none: No such file or directory; give one of shapes, tabletop",
+        ),
+        (["--workers", "2", "--ray", "auto"], 2, "leave one out"),
+    ],
+)
+def test_wrong_usage_is_one_line(scenes, tmp_path, capsys, arguments, code, message):
+    assert main(["instruct", str(scenes), "-o", str(tmp_path / "out"), *arguments]) == code
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_none_is_one_line(tmp_path, capsys):
+    assert main(["instruct", str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr().err
+    assert "holds no scenes.jsonl, annotations.json or" in printed
+    assert printed.count("\n") == 1
