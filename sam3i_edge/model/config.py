@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 # More than any model has: what is beyond is a slip, and would end in no memory.
@@ -181,4 +181,9 @@ SAM3I_NANO = ModelConfig(
     adapter_dim=32,
 )
 
-PRESETS = {"sam3i": SAM3I_OFFICIAL, "sam3i-nano": SAM3I_NANO}
+# For tables and drawn shapes, at 256 px; in training, no bundle has it yet.
+SAM3I_NANO_256 = replace(
+    SAM3I_NANO, image_size=256, conv_widths=(32, 64, 128, 192), vocab_size=2048, adapter_dim=64
+)
+
+PRESETS = {"sam3i": SAM3I_OFFICIAL, "sam3i-nano": SAM3I_NANO, "sam3i-nano-256": SAM3I_NANO_256}
