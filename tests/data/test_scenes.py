@@ -7,7 +7,7 @@ import pytest
 
 from sam3i_edge.data.palette import COLORS, FILLS, distance, named_color
 from sam3i_edge.data.placement import Wish, plan
-from sam3i_edge.data.scene import SceneObject
+from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.scenes import LARGE, MIN_VISIBLE, SIZES, SMALL, draw_scene
 from sam3i_edge.data.shapes import SHAPES, outline, rotated
 from sam3i_edge.data.stamp import Cutout, Stamp
@@ -184,3 +184,9 @@ def test_wishes_are_checked() -> None:
     with pytest.raises(ValueError, match="objects must be 1 to 16, got 0"):
         draw_scene(rng, objects=0)
     assert draw_scene(rng, (64, 300), objects=16).image.shape == (64, 300, 3)
+
+
+def test_a_scene_without_objects_has_masks_of_none() -> None:
+    empty = Scene(image=np.zeros((4, 6, 3), np.uint8), size=(4, 6), objects=(), complete=True)
+    assert empty.masks.shape == (0, 4, 6)
+    assert empty.masks.dtype == np.bool_
