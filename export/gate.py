@@ -15,7 +15,7 @@ from sam3i_edge.errors import ParityError
 from sam3i_edge.export.staged import GraphSource, TorchGraphs, answers
 from sam3i_edge.masks import overlay
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.weights import build_model, open_weights, read_config
+from sam3i_edge.model.weights import build_model, check_finite, open_weights, read_config
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.runtimes import Progress
 
@@ -124,13 +124,17 @@ def open_gate(
         pairs: how many are drawn, with the seed that is kept for gates.
         tell: called with a sentence on each step, and the share of it that is done.
         picture: where the worst pair is drawn when a variant fails.
+
+    Raises:
+        ArtifactError: the weights are damaged, or hold NaN or an infinity.
     """
     weights = folder / "weights"
-    config = read_config(weights)
+    config, tensors = read_config(weights), open_weights(weights)
+    check_finite(tensors)
     return Gate(
         weights,
         config,
-        sum(p.numel() for p in build_model(config, open_weights(weights)).parameters()),
+        sum(p.numel() for p in build_model(config, tensors).parameters()),
         Tokenizer.from_file(
             folder / tokenizer.file,
             tokenizer.context_length,

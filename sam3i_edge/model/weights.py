@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import mmap
 import sys
 from collections.abc import Iterator, Mapping
@@ -113,6 +114,21 @@ def open_weights(folder: Path, graph: str | None = None) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}") from error
     return tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights that are no numbers; a file's pages are given back.
+
+    Raises:
+        ArtifactError: a tensor holds NaN or an infinity; the first is named.
+    """
+    for name, value in tensors.items():
+        if value.numel() and not all(map(math.isfinite, value.aminmax())):
+            raise ArtifactError(
+                f"the tensor {name} holds NaN or an infinity: its training failed, or its file is damaged; "
+                "take an earlier checkpoint"
+            )
+        _release(value)
 
 
 def load_model(folder: Path) -> SAM3I:

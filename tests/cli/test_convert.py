@@ -145,6 +145,16 @@ def test_wrong_use(converting, tmp_path, given, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_weight_that_is_no_number_is_named(converting, tmp_path, given, capsys):
+    state = torch.load(converting.BASE, weights_only=True)
+    state["detector.geometry_encoder.cls_embed.weight"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "base.pt")
+    assert main(converting.arguments(tmp_path / "base.pt", tmp_path / "out", given)) == 1
+    assert "the tensor geometry_encoder.cls_embed" in (said := capsys.readouterr().err)
+    assert "holds NaN or an infinity" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_room_left_leaves_nothing_behind(converting, tmp_path, given):
     """The system refuses to write more than 64 KiB to a file."""
     script = "import sys; from sam3i_edge.cli.app import main; sys.exit(main(sys.argv[1:]))"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle
-from sam3i_edge.errors import ExportError, ParityError
+from sam3i_edge.errors import ArtifactError, ExportError, ParityError
 from sam3i_edge.export import gate
 from sam3i_edge.export.float_bundle import _note, export_bundle
 from sam3i_edge.model.weights import load_model
@@ -47,6 +47,18 @@ def test_a_variant_that_disagrees_leaves_nothing_but_a_picture(exporting, export
 def test_missing_run_is_named(tmp_path):
     with pytest.raises(ExportError, match=r"model\.json is missing"):
         export_bundle(tmp_path / "run", tmp_path / "out", name="x", license_file=tmp_path / "LICENSE")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(exported, tmp_path, value):
+    run, name = tmp_path / "run", "detector.scoring.query_proj.weight"
+    shutil.copytree(exported.run, run)
+    tensors = load_file(run / "weights" / "base.safetensors")
+    tensors[name][-1, -1] = value
+    save_file(tensors, run / "weights" / "base.safetensors")
+    with pytest.raises(ArtifactError, match=f"the tensor {name} holds NaN or an infinity"):
+        export_bundle(run, tmp_path / "out", name="tiny", license_file=run / "LICENSE", pairs=6)
     assert not (tmp_path / "out").exists()
 
 
