@@ -147,6 +147,11 @@ def convert_bundle(
     """
     tell = progress or (lambda *_: None)
     config = checkpoint.config
+    if boxes and not config.geometry:
+        raise ArtifactError(
+            f"{boxes} boxes need a geometry encoder, which this checkpoint lacks: give --base sam3.pt to "
+            "complete it, or --boxes 0"
+        )
     if not license_file.is_file():
         raise ArtifactError(
             f"the licence {license_file} does not exist: give the text that came with the weights"

@@ -143,8 +143,9 @@ class Segmenter:
 
         Args:
             image: path, bytes, numpy array or PIL image; see `sam3i_edge.pipeline.preprocess.load_image`.
-            instruction: a noun phrase or a sentence, up to 2,000 words. What exceeds 32 tokens is cut, and
-                `Result.tokens_cut` counts it. None with boxes only, which are then asked at level concept.
+            instruction: a noun phrase or a sentence, up to 2,000 words. What exceeds the model's tokens (32,
+                of some students 16) is cut, and `Result.tokens_cut` counts it. None with boxes only, which
+                are then asked at level concept.
                 Or a list of them, each with the same boxes: the image is encoded once.
             boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.max_boxes`: examples of what
                 is meant. A model without a box encoder takes none.

@@ -15,6 +15,7 @@ from sam3i_edge.errors import ArtifactError, UnknownModel
 from sam3i_edge.user_cache import user_cache
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILE = re.compile(rf"({_HUB_ID.pattern})/((?:[\w.-]+/)*[\w-][\w.-]*\.(?:pt|pth|bin|safetensors))")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Small files, of which every repository that is of use here has one.
 _SMALL = ["bundle.json", "config.json", "LICENSE*"]
@@ -29,6 +30,13 @@ _log = logging.getLogger(__name__)
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form "org/name"."""
     return bool(_HUB_ID.fullmatch(name))
+
+
+def split_file(name: str) -> tuple[str, str | None]:
+    """A name as a Hub id and, where it is "org/name/path/of/file.pt", the path of a file in there."""
+    found = _HUB_FILE.fullmatch(name)
+    inside = found is not None and ".." not in name.split("/")
+    return (found[1], found[2]) if found and inside else (name, None)
 
 
 def fetch(

@@ -194,7 +194,11 @@ OFFICIAL = KeyLayout(
     dropped=compile_dropped(
         (
             ("video tracker", r"(?:model\.)?tracker\..*"),
-            ("second neck, used by the tracker only", r"backbone\.vision_backbone\.sam2_convs\..*"),
+            (
+                "further necks, used by the tracker and for clicks only",
+                r"backbone\.vision_backbone\.(?:sam2|interactive|propagation)_convs\..*",
+            ),
+            ("click prompts of the tracker", r"inst_interactive_predictor\..*"),
             ("rotary tables, recomputed", r".*\.freqs_cis"),
             ("coarsest pyramid level, computed and thrown away", r"backbone\.vision_backbone\.convs\.3\..*"),
             ("point prompts, absent from the image model", r"geometry_encoder\.points_\w+_project\..*"),

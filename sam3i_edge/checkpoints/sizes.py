@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sam3i_edge.checkpoints.student_sizes import config_sizes, student_backbone, text_sizes, trunk_sizes
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.model.config import SAM3I_OFFICIAL, ModelConfig, check_sizes
 
@@ -23,10 +24,12 @@ UNTOLD = (
 _IGNORED = {"text_proj_dim"}
 
 # field -> (our tensor, dimension)
-_FROM_SHAPE: dict[str, tuple[str, int]] = {
+_VIT_SHAPE: dict[str, tuple[str, int]] = {
     "patch_size": ("image_encoder.backbone.patch_embed.weight", 2),
     "vit_width": ("image_encoder.backbone.patch_embed.weight", 0),
     "vit_mlp_dim": ("image_encoder.backbone.blocks.0.mlp.fc1.weight", 0),
+}
+_FROM_SHAPE: dict[str, tuple[str, int]] = {
     "text_width": ("text_encoder.token_embedding.weight", 1),
     "vocab_size": ("text_encoder.token_embedding.weight", 0),
     "text_context": ("text_encoder.position_embedding", 0),
@@ -36,16 +39,15 @@ _FROM_SHAPE: dict[str, tuple[str, int]] = {
     "ffn_dim": ("detector.fusion_encoder.layers.0.mlp.fc1.weight", 0),
     "score_dim": ("detector.scoring.prompt_mlp.layers.0.weight", 0),
     "num_queries": ("detector.decoder.query_embed.weight", 0),
-    "roi_size": ("geometry_encoder.boxes_pool_project.weight", 2),
 }
 # field -> what stands before the layer's number
 _FROM_COUNT = {
-    "vit_depth": "image_encoder.backbone.blocks.",
     "text_layers": "text_encoder.layers.",
     "encoder_layers": "detector.fusion_encoder.layers.",
     "decoder_layers": "detector.decoder.layers.",
     "geometry_layers": "geometry_encoder.layers.",
 }
+_PRESENCE = {"score": "presence_head.layers.0", "token": "presence_token"}
 _ADAPTER = "detector.fusion_encoder.layers.0.adapter.simple.down_proj.weight"
 
 
@@ -62,6 +64,7 @@ def read_sizes(path: Path) -> dict[str, Any]:
     sizes = values.get("dims", values) if isinstance(values, dict) else None
     if not isinstance(sizes, dict):
         raise ArtifactError(f"{path} must hold an object of sizes, or one under the name 'dims'")
+    sizes = config_sizes(sizes)
     unknown = sorted(sizes.keys() - {f.name for f in fields(ModelConfig)} - _IGNORED)
     if unknown:
         raise ArtifactError(f"{path} names unknown sizes: {', '.join(unknown)}; see ModelConfig")
@@ -69,7 +72,11 @@ def read_sizes(path: Path) -> dict[str, Any]:
 
 
 def infer_config(
-    tensors: Mapping[str, torch.Tensor], given: Mapping[str, Any], resolution: int | None = None
+    tensors: Mapping[str, torch.Tensor],
+    given: Mapping[str, Any],
+    resolution: int | None = None,
+    *,
+    text_causal: bool = True,
 ) -> ModelConfig:
     """The sizes of a checkpoint.
 
@@ -78,6 +85,7 @@ def infer_config(
         given: sizes that the user or the checkpoint's own config names. They decide what tensors cannot tell,
             and must agree with the rest.
         resolution: side of the input, pixels; None for the given one or the official 1008.
+        text_causal: False where the text encoder is a student's, which only the checkpoint's own keys tell.
 
     Returns:
         The config; without adapters `adapter_dim` is 0.
@@ -92,17 +100,35 @@ def infer_config(
         raise ArtifactError(f"the config says: {error}") from error
     told: dict[str, Any] = {name: _dimension(tensors, *place) for name, place in _FROM_SHAPE.items()}
     told |= {name: _count(tensors, prefix) for name, prefix in _FROM_COUNT.items()}
+    told["text_causal"] = text_causal
+    told["geometry"] = any(name.startswith("geometry_encoder.") for name in tensors)
+    if told["geometry"]:
+        told["roi_size"] = _dimension(tensors, "geometry_encoder.boxes_pool_project.weight", 2)
+    told["presence"] = next(
+        (kind for kind, name in _PRESENCE.items() if f"detector.decoder.{name}.weight" in tensors), "none"
+    )
+    backbone = student_backbone(tensors)
+    if backbone is not None:
+        told |= trunk_sizes(tensors, backbone, given)
+    else:
+        told |= {name: _dimension(tensors, *place) for name, place in _VIT_SHAPE.items()}
+        told["vit_depth"] = _count(tensors, "image_encoder.backbone.blocks.")
+        table = round(_dimension(tensors, "image_encoder.backbone.pos_embed", 1) ** 0.5)
+        told["pretrain_image_size"] = table * told["patch_size"]
+    if not text_causal:
+        told |= text_sizes(tensors, told, given)
     told["adapter_dim"] = tensors[_ADAPTER].shape[0] if _ADAPTER in tensors else 0
     if told["score_dim"] == told["ffn_dim"]:
         told["score_dim"] = 0
-    table = round(_dimension(tensors, "image_encoder.backbone.pos_embed", 1) ** 0.5)
-    told["pretrain_image_size"] = table * told["patch_size"]
     for name, value in given.items():
-        # A base file without its adapters is whole; sizes of what it lacks say nothing.
-        absent = name == "adapter_dim" and not told["adapter_dim"]
+        # A file without adapters, or without a geometry encoder, is whole; sizes of these say nothing.
+        absent = (name == "adapter_dim" and not told["adapter_dim"]) or (
+            name in ("geometry_layers", "roi_size") and not told["geometry"]
+        )
+        value = tuple(value) if isinstance(value, list) else value
         if name in told and value != told[name] and not absent:
             raise ArtifactError(f"the config says {name} {value}, the tensors say {told[name]}")
-    untold = {name: given.get(name, getattr(SAM3I_OFFICIAL, name)) for name in UNTOLD}
+    untold = {name: given.get(name, getattr(SAM3I_OFFICIAL, name)) for name in UNTOLD if name not in told}
     untold["vit_global_blocks"] = tuple(untold["vit_global_blocks"])
     if resolution is not None:
         untold["image_size"] = resolution
@@ -114,26 +140,27 @@ def infer_config(
 
 
 def _check(told: Mapping[str, int], untold: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    unit = untold["window_size"] * told["patch_size"]
+    student = told.get("backbone") is not None
+    unit = SAM3I_OFFICIAL.patch_size if student else untold["window_size"] * told["patch_size"]
     size = untold["image_size"]
     if size < 1 or size % unit:
         nearest = max(1, round(size / unit)) * unit
         raise ArtifactError(
             f"a resolution of {size} px is not possible: want a multiple of {unit}, the nearest is {nearest}"
         )
-    guessed = [
-        name
-        for name in ("vit_heads", "vit_global_blocks", "text_heads", "window_size")
-        if name not in given
-        and any(
-            told[size] != getattr(SAM3I_OFFICIAL, size) for size in ("vit_depth", "vit_width", "text_width")
-        )
-    ]
+    sizes, wanted = [], []
+    if not student:
+        sizes, wanted = ["vit_depth", "vit_width"], ["vit_heads", "vit_global_blocks", "window_size"]
+    if told["text_causal"]:
+        sizes, wanted = [*sizes, "text_width"], [*wanted, "text_heads"]
+    if all(told[size] == getattr(SAM3I_OFFICIAL, size) for size in sizes):
+        return
+    guessed = [name for name in wanted if name not in given]
     if guessed:
+        found = ", ".join(f"{size} {told[size]}" for size in sizes)
         raise ArtifactError(
-            f"this is no checkpoint of official size (ViT {told['vit_depth']} x {told['vit_width']}, text "
-            f"width {told['text_width']}), and its tensors do not tell {', '.join(guessed)}: give --config "
-            "FILE.json"
+            f"this is no checkpoint of official size ({found}), and its tensors do not tell "
+            f"{', '.join(guessed)}: give --config FILE.json"
         )
 
 

@@ -76,7 +76,7 @@ def _open_torch(path: Path) -> Source:
         ) from error
     if not isinstance(container, Mapping):
         raise ArtifactError(f"{path} holds a {type(container).__name__}, want a state dict")
-    state = container.get("model", container)
+    state = container.get("model", container.get("state_dict", container))
     if not isinstance(state, Mapping) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise ArtifactError(
             f"{path} holds no tensors; its entries: {', '.join(map(str, list(container)[:20]))}"
@@ -87,7 +87,10 @@ def _open_torch(path: Path) -> Source:
         if state is not container and name in container
     }
     adapters = container.get("adapter_config") if state is not container else None
-    return Source(state=_only_tensors(path, state), sizes=_adapter_sizes(adapters), notes=notes)
+    meta = container.get("meta") if state is not container else None
+    context = meta.get("text_context_length") if isinstance(meta, Mapping) else None
+    sizes = _adapter_sizes(adapters) | ({"text_context": context} if isinstance(context, int) else {})
+    return Source(state=_only_tensors(path, state), sizes=sizes, notes=notes)
 
 
 def _adapter_sizes(values: object) -> dict[str, Any]:
@@ -122,7 +125,10 @@ def _open_folder(path: Path) -> Source:
         return Source(state=state, sizes=sizes, notes={})
     if (path / _SINGLE).is_file():
         return Source(state=_safetensors(path / _SINGLE), sizes=sizes, notes={})
-    raise ArtifactError(f"{path} holds neither {_SINGLE} nor {_INDEX}: want a transformers model's folder")
+    raise ArtifactError(
+        f"{path} holds neither {_SINGLE} nor {_INDEX}: want a transformers model's folder, or name one file "
+        "of it (of the Hub: ORG/NAME/FILE.pt)"
+    )
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -13,8 +13,20 @@ _LIMITS: Final = {"image_size": 8_192, "pretrain_image_size": 8_192}
 # Parts that a model can do without.
 _MAY_BE_ZERO: Final = {
     "vit_depth", "conv_depth", "text_layers", "encoder_layers", "decoder_layers", "geometry_layers",
-    "score_dim", "adapter_dim",
+    "score_dim", "adapter_dim", "trunk_depths", "trunk_group", "text_mixers", "vit_global_blocks",
 }  # fmt: skip
+_SEVERAL: Final = {
+    "vit_global_blocks", "conv_widths", "trunk_widths", "trunk_depths", "trunk_squeezes", "trunk_heads",
+    "trunk_windows", "text_mixers",
+}  # fmt: skip
+_CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
+    "backbone": ("vit", "conv", "repvit", "tinyvit", "efficientvit"),
+    "text_causal": (True, False),
+    "geometry": (True, False),
+    "presence": ("score", "token", "none"),
+}
+# Stages that a student's trunk has, by its backbone.
+_STAGES: Final = {"repvit": 4, "tinyvit": 4, "efficientvit": 5}
 
 
 def check_sizes(values: Mapping[str, Any]) -> None:
@@ -27,15 +39,18 @@ def check_sizes(values: Mapping[str, Any]) -> None:
         ValueError: one is no number of its kind or beyond its limit; names it.
     """
     for name, value in values.items():
-        if name == "backbone":
+        if name in _CHOICES:
+            if not any(value == choice and type(value) is type(choice) for choice in _CHOICES[name]):
+                known = " or ".join(map(repr, _CHOICES[name]))
+                raise ValueError(f"{name} must be {known}, got {value!r:.60}")
             continue
         if name == "adapter_scale":
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
             continue
-        least = 0 if name in _MAY_BE_ZERO or name == "vit_global_blocks" else 1
+        least = 0 if name in _MAY_BE_ZERO else 1
         most = _LIMITS.get(name, _MOST)
-        several = name in ("vit_global_blocks", "conv_widths")
+        several = name in _SEVERAL
         if several != isinstance(value, list | tuple):
             raise ValueError(
                 f"{name} must be {'a list of numbers' if several else 'one number'}, got {value!r:.60}"
@@ -51,18 +66,32 @@ class ModelConfig:
 
     Attributes:
         image_size: side of the square input, pixels.
-        backbone: "vit" (the official ViT with a simple feature pyramid) or "conv" (a small residual network).
+        backbone: "vit" (the official ViT with a simple feature pyramid), "conv" (a small residual network),
+            or the trunk of a student under the same pyramid: "repvit", "tinyvit", "efficientvit".
         patch_size, pretrain_image_size, window_size, vit_*: the ViT; `window_size` is in patches.
+        vit_width: also the channels that a student's head gives to the pyramid.
         vit_global_blocks: indices of the blocks that attend to the whole grid.
         conv_widths: channels at strides 2, 4, 8 and 16 of the convolutional backbone.
         conv_depth: residual blocks at each of the strides 4, 8 and 16.
+        trunk_widths: channels of a student's stages, of its stem first for EfficientViT.
+        trunk_depths: blocks of each of these, without those that halve the map.
+        trunk_squeezes: RepViT: numbers of the blocks, from 1, that squeeze and excite.
+        trunk_heads, trunk_windows: TinyViT: heads and window side of the last three stages.
+        trunk_group: EfficientViT: channels of an attention group.
         text_*: the text encoder; `text_context` is the number of token slots.
+        text_causal: a token attends to those before it alone (CLIP); False for students, where all slots,
+            padding too, attend to all.
+        text_mixers: numbers of the blocks, from 0, that mix tokens by a convolution (MobileCLIP S0).
         vocab_size: entries of the token table.
         d_model, n_heads, ffn_dim: width, heads and feed-forward width of everything after the two encoders.
         score_dim: hidden width of the prompt MLP of the scoring head; 0 means `ffn_dim`.
         encoder_layers, decoder_layers, geometry_layers: depths.
         num_queries: object queries of the decoder.
         roi_size: side of the pooled box feature, bins.
+        geometry: whether there is a geometry encoder; without it the CLS slot of the prompt is masked, and
+            boxes cannot be asked for.
+        presence: "score" multiplies scores by the presence; "token" keeps its token, which queries attend to,
+            and leaves scores alone; "none" does without.
         adapter_dim: bottleneck of the instruction adapters; 0 builds the plain SAM3 (concept only).
         adapter_heads: heads of the text adapters.
         adapter_scale: factor on the fusion and decoder adapters (text adapters ignore it).
@@ -81,11 +110,19 @@ class ModelConfig:
     vit_global_blocks: tuple[int, ...] = (7, 15, 23, 31)
     conv_widths: tuple[int, ...] = (24, 48, 96, 160)
     conv_depth: int = 1
+    trunk_widths: tuple[int, ...] = ()
+    trunk_depths: tuple[int, ...] = ()
+    trunk_squeezes: tuple[int, ...] = ()
+    trunk_heads: tuple[int, ...] = ()
+    trunk_windows: tuple[int, ...] = ()
+    trunk_group: int = 0
     text_width: int = 1024
     text_layers: int = 24
     text_heads: int = 16
     text_mlp_dim: int = 4096
     text_context: int = 32
+    text_causal: bool = True
+    text_mixers: tuple[int, ...] = ()
     vocab_size: int = 49408
     d_model: int = 256
     n_heads: int = 8
@@ -96,6 +133,8 @@ class ModelConfig:
     num_queries: int = 200
     geometry_layers: int = 3
     roi_size: int = 7
+    geometry: bool = True
+    presence: str = "score"
     adapter_dim: int = 64
     adapter_heads: int = 4
     adapter_scale: float = 1.0
@@ -103,8 +142,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_sizes(asdict(self))
-        if self.backbone not in ("vit", "conv"):
-            raise ValueError(f"backbone must be 'vit' or 'conv', got {self.backbone!r}")
         if self.image_size <= 0 or self.image_size % self.stride:
             raise ValueError(
                 f"image_size must be a positive multiple of {self.stride}, got {self.image_size}"
@@ -115,17 +152,43 @@ class ModelConfig:
                 f"{self.window_size} do not tile; use a multiple of {self.window_size * self.patch_size} px"
             )
         for name, width, heads in (
-            ("vit", self.vit_width, self.vit_heads),
+            *((("vit", self.vit_width, self.vit_heads),) if self.backbone == "vit" else ()),
             ("text", self.text_width, self.text_heads),
             ("d_model", self.d_model, self.n_heads),
         ):
             if width % heads:
                 raise ValueError(f"{name} width {width} is not a multiple of its {heads} heads")
+        if self.text_mixers and max(self.text_mixers) >= self.text_layers:
+            raise ValueError(
+                f"text_mixers names block {max(self.text_mixers)} of {self.text_layers}, numbered from 0"
+            )
+        if self.is_student:
+            self._check_trunk()
+
+    def _check_trunk(self) -> None:
+        stages = _STAGES[self.backbone]
+        wanted = {"trunk_widths": stages, "trunk_depths": stages}
+        if self.backbone == "tinyvit":
+            wanted |= {"trunk_heads": stages - 1, "trunk_windows": stages - 1}
+        for name, count in wanted.items():
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"a {self.backbone} has {count} {name}, got {list(getattr(self, name))}")
+        divided = zip(self.trunk_widths[1:], self.trunk_heads, strict=False)
+        if self.backbone == "efficientvit":
+            divided = zip(self.trunk_widths[3:], (self.trunk_group,) * 2, strict=True)
+        for width, part in divided:
+            if not part or width % part:
+                raise ValueError(f"a {self.backbone} stage of {width} channels cannot be cut by {part}")
+
+    @property
+    def is_student(self) -> bool:
+        """Whether the image encoder is a student's: a trunk, and a head that makes the ViT's map of its."""
+        return self.backbone in _STAGES
 
     @property
     def stride(self) -> int:
         """Pixels per cell of the 1x grid."""
-        return self.patch_size if self.backbone == "vit" else 16
+        return 16 if self.backbone == "conv" else self.patch_size
 
     @property
     def grid(self) -> int:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sam3i_edge.kernels.box_attention import box_attention
 from sam3i_edge.model.adapters import DECODER_GATES, GatedAdapter
-from sam3i_edge.model.attention import MLP, Attention, FeedForward
+from sam3i_edge.model.attention import MASKED, MLP, Attention, FeedForward
 from sam3i_edge.model.boxes import cxcywh_to_xyxy, inverse_sigmoid
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.position import sine_boxes
@@ -56,10 +56,14 @@ class DecoderLayer(nn.Module):
         image: torch.Tensor,
         box_bias: tuple[torch.Tensor, torch.Tensor],
         level: torch.Tensor | None,
+        self_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """[B, 1 + Q, C], presence token first -> the same. `box_bias`: as `Decoder.box_bias` gives it."""
+        """[B, 1 + Q, C], presence token first -> the same.
+
+        `box_bias`: as `Decoder.box_bias` gives it; `self_bias`: [1, 1, 1, 1 + Q], on what queries attend to.
+        """
         q = h + query_position
-        h = self.self_norm(h + self.self_attn(q, q, h))
+        h = self.self_norm(h + self.self_attn(q, q, h, self_bias))
         h = self.prompt_norm(h + self.prompt_attn(h + query_position, prompt, prompt, prompt_bias))
         q, k, v = self.image_attn.project(h + query_position, image_key, image)
         h = self.image_norm(h + self.image_attn.merge(box_attention(q, k, v, *box_bias)))
@@ -70,18 +74,28 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Refines boxes layer by layer."""
 
+    self_bias: torch.Tensor | None
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.d_model
         self.grid = config.grid
         self.query_embed = nn.Embedding(config.num_queries, width)
         self.reference_points = nn.Embedding(config.num_queries, 4)  # logits of cxcywh
-        self.presence_token = nn.Embedding(1, width)
+        self.presence = config.presence
+        if config.presence == "none":  # a slot that no query sees
+            alone = torch.zeros(1, 1, 1, 1 + config.num_queries)
+            alone[..., 0] = MASKED
+            self.register_buffer("self_bias", alone, persistent=False)
+        else:
+            self.presence_token = nn.Embedding(1, width)
+            self.self_bias = None
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.output_norm = nn.LayerNorm(width)
-        self.presence_norm = nn.LayerNorm(width)
         self.box_head = MLP(width, width, width, 4)
-        self.presence_head = MLP(width, width, width, 1)
+        if config.presence == "score":
+            self.presence_norm = nn.LayerNorm(width)
+            self.presence_head = MLP(width, width, width, 1)
         self.ref_point_head = MLP(2 * width, width, width)
         self.box_bias_x = MLP(2, width, config.n_heads)
         self.box_bias_y = MLP(2, width, config.n_heads)
@@ -139,22 +153,32 @@ class Decoder(nn.Module):
             level: int64 [B], or None for the unadapted path.
 
         Returns:
-            queries [L, B, Q, C] (normalised), boxes [L, B, Q, 4] cxcywh in 0..1, presence [L, B] logits.
+            queries [L, B, Q, C] (normalised), boxes [L, B, Q, 4] cxcywh in 0..1, presence [L, B] logits, 0
+            where scores leave it out.
         """
         batch = image.shape[0]
-        h = torch.cat((self.presence_token.weight, self.query_embed.weight))[None].expand(batch, -1, -1)
+        queries = self.query_embed.weight
+        first = queries.new_zeros(1, queries.shape[1])
+        if self.self_bias is None:
+            first = self.presence_token.weight
+        h = torch.cat((first, queries))[None].expand(batch, -1, -1)
         reference = self.reference_points.weight.sigmoid()[None].expand(batch, -1, -1)
         image_key = image + position
-        queries, boxes, presence = [], [], []
+        normalised, boxes, presence = [], [], []
         for layer in self.layers:
             query_position = self.ref_point_head(sine_boxes(reference, image.shape[-1]))
             query_position = F.pad(query_position, (0, 0, 1, 0))  # the presence token has none
             bias = self.box_bias(reference)
-            h = layer(h, query_position, prompt, prompt_bias, image_key, image, bias, level)
-            normalised = self.output_norm(h[:, 1:])
-            refined = (self.box_head(normalised) + inverse_sigmoid(reference)).sigmoid()
-            queries.append(normalised)
+            h = layer(h, query_position, prompt, prompt_bias, image_key, image, bias, level, self.self_bias)
+            normalised.append(self.output_norm(h[:, 1:]))
+            refined = (self.box_head(normalised[-1]) + inverse_sigmoid(reference)).sigmoid()
             boxes.append(refined)
-            presence.append(self.presence_head(self.presence_norm(h[:, 0])).squeeze(-1))
+            presence.append(self._presence(h[:, 0]))
             reference = refined.detach()
-        return torch.stack(queries), torch.stack(boxes), torch.stack(presence)
+        return torch.stack(normalised), torch.stack(boxes), torch.stack(presence)
+
+    def _presence(self, token: torch.Tensor) -> torch.Tensor:
+        """[B, C] -> logits [B]."""
+        if self.presence != "score":
+            return token.new_zeros(token.shape[0])
+        return self.presence_head(self.presence_norm(token)).squeeze(-1)

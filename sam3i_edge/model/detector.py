@@ -51,6 +51,7 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.detections = config.detections
+        self.reads_geometry, self.scores_presence = config.geometry, config.presence == "score"
         self.fusion_encoder = FusionEncoder(config)
         self.decoder = Decoder(config)
         self.scoring = Scoring(config)
@@ -85,6 +86,7 @@ class Detector(nn.Module):
         """
         if image_index is None:
             image_index = torch.arange(prompt.shape[0], device=prompt.device)
+        prompt_mask = self._readable(prompt_mask)
         bias = padding_bias(prompt_mask)
         image = fpn_1x.index_select(0, image_index).flatten(2).transpose(1, 2)
         fused = self.fusion_encoder(image, self.position, prompt, bias, level)
@@ -137,16 +139,23 @@ class Detector(nn.Module):
 
         Returns:
             scores [1, K] in 0..1, boxes [1, K, 4] xyxy in 0..1, mask_logits [1, K, M, M], presence [1, 1]
-            logit.
+            logit, 0 where scores leave it out.
         """
+        prompt_mask = self._readable(prompt_mask)
         bias = padding_bias(prompt_mask)
         fused = self.fusion_encoder(fpn_1x.flatten(2).transpose(1, 2), self.position, prompt, bias, level)
         queries, boxes, presence = self.decoder(fused, self.position, prompt, bias, level)
         queries, boxes, presence = queries[-1], boxes[-1], presence[-1][:, None]
-        scores = self.scoring(queries, prompt, prompt_mask).sigmoid() * presence.sigmoid()
+        scores = self.scoring(queries, prompt, prompt_mask).sigmoid()
+        if self.scores_presence:
+            scores = scores * presence.sigmoid()
         scores, best = torch.topk(scores, self.detections, dim=1)
         queries = torch.gather(queries, 1, best[..., None].expand(-1, -1, queries.shape[-1]))
         boxes = torch.gather(boxes, 1, best[..., None].expand(-1, -1, 4))
         pixels = self.mask_decoder.pixels(fused, fpn_2x, fpn_4x, prompt, bias)
         masks = self.mask_decoder.masks(pixels, queries, level)
         return scores, cxcywh_to_xyxy(boxes), masks, presence
+
+    def _readable(self, prompt_mask: torch.Tensor) -> torch.Tensor:
+        """[P, T] bool; without the last slot, the image's CLS token, where no geometry encoder made it."""
+        return prompt_mask if self.reads_geometry else F.pad(prompt_mask[:, :-1], (0, 1), value=False)

@@ -71,6 +71,18 @@ class GeometryLayer(nn.Module):
         return x + self.mlp(self.norm3(x))
 
 
+class NoGeometry(nn.Module):
+    """Stands in for a geometry encoder that a checkpoint lacks: its token is masked by the detector."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.width = config.d_model
+
+    def forward(self, fpn_1x: torch.Tensor) -> torch.Tensor:
+        """[B, C, grid, grid] -> zeros [B, 1, C]."""
+        return fpn_1x.new_zeros(fpn_1x.shape[0], 1, self.width)
+
+
 class GeometryEncoder(nn.Module):
     """Encodes boxes, if any, and the CLS token."""
 

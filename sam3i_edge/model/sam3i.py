@@ -17,7 +17,8 @@ from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.convnet import ConvEncoder
 from sam3i_edge.model.detector import Detector, Prediction
-from sam3i_edge.model.geometry_encoder import GeometryEncoder
+from sam3i_edge.model.geometry_encoder import GeometryEncoder, NoGeometry
+from sam3i_edge.model.student import StudentEncoder
 from sam3i_edge.model.text_encoder import TextEncoder
 from sam3i_edge.model.vit import ViTEncoder
 
@@ -47,9 +48,9 @@ class SAM3I(nn.Module):
         super().__init__()
         self.config = config
         self.every_level = False
-        encoder = {"vit": ViTEncoder, "conv": ConvEncoder}[config.backbone]
+        encoder = {"vit": ViTEncoder, "conv": ConvEncoder}.get(config.backbone, StudentEncoder)
         self.image_encoder = encoder(config)
-        self.geometry_encoder = GeometryEncoder(config)
+        self.geometry_encoder = (GeometryEncoder if config.geometry else NoGeometry)(config)
         self.text_encoder = TextEncoder(config)
         self.detector = Detector(config)
 
@@ -86,7 +87,7 @@ class SAM3I(nn.Module):
 
         Args:
             pixel_values: float32 [B, 3, S, S], normalised to -1..1.
-            input_ids: int64 [P, 32], padded with 0 (trailing padding may be cut when `level` is None).
+            input_ids: int64 [P, T], padded with 0; T as in `TextEncoder`.
             level: int64 [P], index into `LEVELS`; None sends all through the unadapted path (the base model).
             image_index: int64 [P], the image of each instruction; None when P = B in order.
             mask_index: int64 [R], the pairs that get masks; None for all.
@@ -129,7 +130,7 @@ class SAM3I(nn.Module):
 def join_prompt(
     text: torch.Tensor, input_ids: torch.Tensor, geometry: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Text features [P, 32, C] and geometry tokens [P, G, C] -> prompt [P, 32 + G, C] and its mask, bool."""
+    """Text features [P, T, C] and geometry tokens [P, G, C] -> prompt [P, T + G, C] and its mask, bool."""
     always = torch.ones(geometry.shape[:2], dtype=torch.bool, device=geometry.device)
     return torch.cat((text, geometry), dim=1), torch.cat((input_ids != PAD_ID, always), dim=1)
 
@@ -155,7 +156,7 @@ class TextGraph(nn.Module):
         self.text_encoder, self.level = model.text_encoder, level
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Int64 [1, 32] -> [1, 32, C]."""
+        """Int64 [1, T] -> [1, T, C]."""
         return self.text_encoder(input_ids, self.level)
 
 
@@ -190,8 +191,8 @@ class GraphModel(nn.Module):
         config: sizes.
         levels: what it was trained for: all three, or concept alone.
         image_encoder: pixel_values [1, 3, S, S] -> fpn_4x, fpn_2x, fpn_1x, cls_token.
-        text_encoder: input_ids int64 [B, 32] and `level` -> text features [B, 32, C].
-        box_encoder: boxes, labels, fpn_1x -> geometry_tokens, geometry_mask.
+        text_encoder: input_ids int64 [B, T] and `level` -> text features [B, T, C].
+        box_encoder: boxes, labels, fpn_1x -> geometry_tokens, geometry_mask; None without a geometry encoder.
         detector: maps, prompt, prompt_mask, level -> scores, boxes xyxy in 0..1, mask_logits, presence logit.
     """
 
@@ -200,5 +201,5 @@ class GraphModel(nn.Module):
         self.config, self.levels = model.config, model.levels
         self.image_encoder = ImageGraph(model)
         self.text_encoder = model.text_encoder
-        self.box_encoder = BoxGraph(model)
+        self.box_encoder = BoxGraph(model) if model.config.geometry else None
         self.detector = model.detector

@@ -1,6 +1,7 @@
-"""SAM3's text encoder: CLIP's causal transformer, every token kept, with SAM3-I's adapters.
+"""SAM3's text encoder (a causal CLIP, every token kept) with SAM3-I's adapters; and students of it.
 
-Source: CLIP (Radford et al. 2021, arXiv:2103.00020); adapters of SAM3-I (arXiv:2512.04585).
+Source: CLIP (Radford et al. 2021, arXiv:2103.00020); adapters of SAM3-I (arXiv:2512.04585); students of
+EfficientSAM3 and SAM3-LiteText, which are MobileCLIP's (arXiv:2311.17049) and not causal.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from sam3i_edge.levels import Level
 from sam3i_edge.model.adapters import TextAdapters
 from sam3i_edge.model.attention import MASKED, Attention, FeedForward
 from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.repmixer import RepMixerBlock
 
 
 class TextBlock(nn.Module):
@@ -30,8 +32,8 @@ class TextBlock(nn.Module):
             TextAdapters(width, config.adapter_dim, config.adapter_heads) if config.adapter_dim else None
         )
 
-    def forward(self, x: torch.Tensor, causal: torch.Tensor, level: Level) -> torch.Tensor:
-        """[B, 32, C] -> [B, 32, C]."""
+    def forward(self, x: torch.Tensor, causal: torch.Tensor | None, level: Level) -> torch.Tensor:
+        """[B, T, C] -> [B, T, C]."""
         h = self.norm1(x)
         x = x + self.attn(h, h, h, causal)
         skip = x if self.adapter is None else self.adapter(x, level)
@@ -45,26 +47,30 @@ class TextEncoder(nn.Module):
     model.
     """
 
-    causal: torch.Tensor
+    causal: torch.Tensor | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, context = config.text_width, config.text_context
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         self.position_embedding = nn.Parameter(torch.randn(context, width) * 0.1)
-        self.layers = nn.ModuleList(TextBlock(config) for _ in range(config.text_layers))
+        self.layers = nn.ModuleList(
+            (RepMixerBlock if number in config.text_mixers else TextBlock)(config)
+            for number in range(config.text_layers)
+        )
         self.final_norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, config.d_model)
         # CLIP's 0.02 drowns in the blocks' biases: all instructions then look alike, and a small model never
         # learns to tell them apart.
         nn.init.normal_(self.token_embedding.weight, std=0.5)
-        self.register_buffer("causal", torch.full((context, context), MASKED).triu(1), persistent=False)
+        causal = torch.full((context, context), MASKED).triu(1) if config.text_causal else None
+        self.register_buffer("causal", causal, persistent=False)
 
     def forward(self, input_ids: torch.Tensor, level: Level) -> torch.Tensor:
         """Token ids to features.
 
         Args:
-            input_ids: int64 [B, T]; T = 32, or fewer at level concept only, where attention is causal and
+            input_ids: int64 [B, T]; T is the context, or fewer at level concept of a causal model only, where
                 dropping trailing padding slots changes no real token.
             level: a constant of the graph.
 
@@ -73,7 +79,7 @@ class TextEncoder(nn.Module):
         """
         tokens = input_ids.shape[1]
         x = self.token_embedding(input_ids) + self.position_embedding[:tokens]
-        causal = self.causal[:tokens, :tokens]
+        causal = None if self.causal is None else self.causal[:tokens, :tokens]
         for layer in self.layers:
             x = layer(x, causal, level)
         return self.projection(self.final_norm(x))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sam3i_edge.model.attention import Attention, FeedForward
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.position import rotary_tables, rotate
+from sam3i_edge.model.windows import partition, unpartition
 
 # The official vision tower's epsilon. The transformers port defaults to 1e-6, which costs 1.5e-5 relative.
 EPS = 1e-5
@@ -43,24 +44,12 @@ class ViTBlock(nn.Module):
         """[B, grid * grid, C] -> the same."""
         h = self.norm1(x)
         if self.window < self.grid:
-            h = self._unpartition(self.attn(self._partition(h), cos, sin), x.shape[0])
+            h = partition(h, self.grid, self.window)
+            h = unpartition(self.attn(h, cos, sin), self.grid, self.window)
         else:
             h = self.attn(h, cos, sin)
         x = x + h
         return x + self.mlp(self.norm2(x))
-
-    # Windows are cut along one axis at a time so that no tensor has more than four dimensions (Core ML takes
-    # five).
-    def _partition(self, x: torch.Tensor) -> torch.Tensor:
-        batch, _, width = x.shape
-        w, n = self.window, self.grid // self.window
-        x = x.view(batch * n, w, n, w * width).transpose(1, 2).contiguous()  # [B n, n, w, w C]
-        return x.view(batch * n * n, w * w, width)
-
-    def _unpartition(self, x: torch.Tensor, batch: int) -> torch.Tensor:
-        w, n, width = self.window, self.grid // self.window, x.shape[-1]
-        x = x.view(batch * n, n, w, w * width).transpose(1, 2).contiguous()  # [B n, w, n, w C]
-        return x.view(batch, self.grid * self.grid, width)
 
 
 class ViT(nn.Module):

@@ -139,9 +139,7 @@ def quantize_module(
     """
     assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
     rows = weight_rows(kind, module.weight.detach())  # [N, K]
-    taps = rows.shape[1] // len(seen.largest)  # of a kernel
-    importance = seen.mean_square.repeat_interleave(taps)
-    mean = seen.mean.repeat_interleave(taps)
+    importance, mean = (_by_weight(module, rows, values) for values in (seen.mean_square, seen.mean))
     bias = None if module.bias is None else module.bias.detach()
     bits, group = recipe.bits(module), 0
     input_scale = output_scale = None
@@ -162,7 +160,7 @@ def quantize_module(
     if bias is not None:
         if isinstance(module, nn.ConvTranspose2d):
             mean = mean / prod(module.stride)  # each output pixel sees this share of the taps
-        bias = bias - (integers.float() * steps - rows) @ mean
+        bias = bias - ((integers.float() * steps - rows) * mean).sum(1)
         if input_scale is not None:
             bias = exact_bias(bias, scale, input_scale)
     layer = Layer(
@@ -175,6 +173,14 @@ def quantize_module(
     )
     tensors = {"weight": weight_from_rows(kind, integers, module.weight.shape), "weight_scale": scale}
     return layer, tensors if bias is None else {**tensors, "bias": bias}
+
+
+def _by_weight(module: nn.Module, rows: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+    """Values of input channels [C] for the weights that read them: [K], or [N, K] where there are groups."""
+    groups = module.groups if isinstance(module, nn.Conv2d) else 1
+    taps = rows.shape[1] * groups // len(channels)  # of a kernel
+    each = channels.view(groups, -1).repeat_interleave(taps, 1)
+    return each[0] if groups == 1 else each.repeat_interleave(len(rows) // groups, 0)
 
 
 def weight_rows(kind: Kind, weight: torch.Tensor) -> torch.Tensor:

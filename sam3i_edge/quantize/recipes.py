@@ -28,6 +28,8 @@ _HEADS = (
 )
 # Weights gathered by level: integers behind a gather run as a float product in ONNX Runtime.
 _GATHERED = ("detector.*.adapter.*", "detector.mask_decoder.mask_embedders.*")
+# They see one value a channel, and what they give multiplies whole maps.
+_SQUEEZES = ("image_encoder.backbone.features.*.squeeze.*",)
 # In no exported graph.
 _UNUSED = ("detector.mask_decoder.semantic_proj",)
 
@@ -50,7 +52,7 @@ class Recipe:
     linear_bits: Literal[4, 8] = 8
     group: int = 32
     static_activations: bool = False
-    keep_float: tuple[str, ...] = _HEADS + _GATHERED + _UNUSED
+    keep_float: tuple[str, ...] = _HEADS + _GATHERED + _SQUEEZES + _UNUSED
 
     def __post_init__(self) -> None:
         if self.linear_bits not in (4, 8):

@@ -81,7 +81,8 @@ class Objective:
             total = batch.pixel_values.new_zeros(())
         else:
             adapted = stage.route == "adapted"
-            ids = batch.input_ids if adapted else _trim(batch.input_ids)
+            trims = not adapted and self.model.config.text_causal
+            ids = _trim(batch.input_ids) if trims else batch.input_ids
             with autocast:
                 prediction = self.model(
                     batch.pixel_values,

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 import test_transformers_parity as parity
 
 from sam3i_edge.checkpoints import load_checkpoint, read_checkpoint
+from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import convert_keys
-from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.errors import ArtifactError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import convert_keys
-from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.checkpoints.sizes import read_sizes
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.model.config import PRESETS, ModelConfig
@@ -62,7 +62,7 @@ def test_every_official_key_lands_once_in_the_right_shape(
 def test_dropped_keys_are_reported_by_reason() -> None:
     dropped = convert_keys(_meta_state("sam3_pt"), LAYOUTS).dropped
     assert len(dropped["video tracker"]) == 309
-    assert len(dropped["second neck, used by the tracker only"]) == 22
+    assert len(dropped["further necks, used by the tracker and for clicks only"]) == 22
     assert len(dropped["rotary tables, recomputed"]) == 32
     dropped = convert_keys(_meta_state("sam3i_stage3"), LAYOUTS).dropped
     assert len(dropped["training-only projectors"]) == 18

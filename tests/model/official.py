@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import Converted, convert_keys
-from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.checkpoints.sizes import read_sizes
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import ModelConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import convert_keys
-from sam3i_edge.checkpoints.load import LAYOUTS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I, join_prompt
 
