@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam3i_edge.cli.needs import needs
-from sam3i_edge.cli.output import Json, print_json, print_table, progress
+from sam3i_edge.cli.output import Json, note, print_json, print_table, progress
 
 
 def instruct(
@@ -41,19 +41,41 @@ def instruct(
         str | None,
         typer.Option(metavar="ADDRESS", help="Do the work on a Ray cluster: auto, or host:port."),
     ] = None,
+    llm_url: Annotated[
+        str | None,
+        typer.Option(
+            "--llm-url",
+            help="An OpenAI-compatible endpoint, up to /v1, that words what is proven; its key is read "
+            "from SAM3I_LLM_API_KEY.",
+        ),
+    ] = None,
+    llm_model: Annotated[str | None, typer.Option("--llm-model", help="The model's name there.")] = None,
+    llm_vision: Annotated[bool, typer.Option("--llm-vision", help="Show it the pictures.")] = False,
+    llm_budget: Annotated[
+        int | None, typer.Option("--llm-budget", min=1, help="Tokens that all runs of OUT may cost.")
+    ] = None,
+    llm_requests: Annotated[int, typer.Option("--llm-requests", min=1, help="At a time.")] = 8,
     as_json: Json = False,
 ) -> None:
     """Writes instructions at three levels for annotated pictures, each proven on what is annotated."""
+    import contextlib
     from dataclasses import asdict
 
     from sam3i_edge.data.annotations import ANNOTATIONS
     from sam3i_edge.data.instruct.processes import in_processes
     from sam3i_edge.data.instruct.run import instruct as run_instruct
     from sam3i_edge.data.instruct.shards import InstructConfig, one_by_one
+    from sam3i_edge.data.instruct.worded import Wording
+    from sam3i_edge.data.language_model.model import CACHE, LanguageModel, ModelSettings
     from sam3i_edge.levels import as_level
 
-    if ray is not None and workers > 1:
-        raise ValueError("--workers are processes of this machine, --ray has its own: leave one out")
+    if (ray is not None) + (workers > 1) + (llm_url is not None) > 1:
+        raise ValueError(
+            "--workers are processes of this machine, --ray has its own, and a language model is asked by "
+            "one: give one of --workers, --ray and --llm-url"
+        )
+    if (llm_url is None) != (llm_model is None):
+        raise ValueError("--llm-url and --llm-model belong together: give both")
     config = InstructConfig(
         source=str(Path(source).resolve()),
         images=str(images.resolve()) if images else "",
@@ -69,14 +91,29 @@ def instruct(
             from sam3i_edge.data.instruct.cluster import on_cluster
 
             run = on_cluster(ray)
-    with progress() as shown:
+    with contextlib.ExitStack() as stack:
+        wording = None
+        if llm_url is not None and llm_model is not None:
+            settings = ModelSettings(
+                url=llm_url, model=llm_model, vision=llm_vision, budget=llm_budget, concurrency=llm_requests
+            )
+            out.mkdir(parents=True, exist_ok=True)
+            wording = Wording(model=stack.enter_context(LanguageModel(settings, out / CACHE)))
+        shown = stack.enter_context(progress())
         task = shown.add_task("", total=1.0)
         report = run_instruct(
             config,
             out,
             run=run,
+            wording=wording,
             progress=lambda words, share: shown.update(task, description=words, completed=share),
         )
+        if wording is not None:
+            calls, tokens = wording.model.paid()
+            note(f"language model: {calls:,} calls and {tokens:,} tokens so far")
+            if report.waiting:
+                why = wording.model.stopped or "some requests failed"
+                note(f"{report.waiting:,} instructions wait for it ({why}); the same command goes on")
     if as_json:
         print_json({"out": str(out), **asdict(report)})
         return

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -97,7 +99,8 @@ def test_coco_instances_are_sent_here_and_read(scenes, tmp_path, tiny_bundle, fl
             1,
             "vocabulary none: No such file or directory; give one of shapes, tabletop",
         ),
-        (["--workers", "2", "--ray", "auto"], 2, "leave one out"),
+        (["--workers", "2", "--ray", "auto"], 2, "give one of --workers, --ray and --llm-url"),
+        (["--llm-url", "http://127.0.0.1:9/v1"], 2, "--llm-url and --llm-model belong together"),
     ],
 )
 def test_wrong_usage_is_one_line(scenes, tmp_path, capsys, arguments, code, message):
@@ -113,3 +116,27 @@ def test_a_source_that_is_none_is_one_line(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "holds no scenes.jsonl, annotations.json or" in printed
     assert printed.count("\n") == 1
+
+
+class _NotFound(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        """Tests are quiet."""
+
+
+def test_a_language_model_that_is_not_there_leaves_what_is_proven(written, scenes, tmp_path, capsys):
+    with HTTPServer(("127.0.0.1", 0), _NotFound) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = ["instruct", str(scenes), "-o", str(tmp_path / "out"), "--vocabulary", "shapes", "--json"]
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        assert main([*arguments, "--llm-url", url, "--llm-model", "none"]) == 0
+        server.shutdown()
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["waiting"] > 0
+    assert "language model: 0 calls and 0 tokens so far" in printed.err
+    assert "instructions wait for it (http://127.0.0.1" in printed.err
+    assert "is the model's name right" in printed.err
+    found = [read_annotations(out / "annotations.json") for out in (tmp_path / "out", written)]
+    assert found[0] == found[1]

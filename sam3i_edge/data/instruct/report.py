@@ -29,6 +29,7 @@ class InstructReport:
         instructions: proven ones.
         review: ones that wait for a person's decision.
         level, granularity, form, family: instructions by each; by form, "" are those of the source itself.
+        waiting: ones that a language model has not answered for; the same command goes on with them.
         dropped: why others were not kept, and how many.
         notes: what the source left out or the vocabulary does not know, a sentence each.
         left_out: pictures that could not be used and why, the first three. left_out_count: how many.
@@ -38,6 +39,7 @@ class InstructReport:
     pictures: int = 0
     instructions: int = 0
     review: int = 0
+    waiting: int = 0
     level: Mapping[str, int] = field(default_factory=dict)
     granularity: Mapping[str, int] = field(default_factory=dict)
     form: Mapping[str, int] = field(default_factory=dict)
@@ -76,7 +78,7 @@ def summed(
     """The report of the pictures' entries; see `shards._line`."""
     counts: tuple[Counter[str], ...] = (Counter(), Counter(), Counter(), Counter())
     dropped: Counter[str] = Counter()
-    pictures = review = left_out_count = 0
+    pictures = review = waiting = left_out_count = 0
     left_out: list[str] = []
     for entry in entries:
         if entry["left_out"] is not None:
@@ -85,6 +87,7 @@ def summed(
             continue
         pictures += bool(entry["texts"])
         review += len(entry["review"])
+        waiting += entry["waiting"]
         dropped.update(entry["dropped"])
         for text in entry["texts"]:
             for counter, value in zip(counts, text, strict=True):
@@ -95,6 +98,7 @@ def summed(
         pictures=pictures,
         instructions=counts[0].total(),
         review=review,
+        waiting=waiting,
         level=level,
         granularity=granularity,
         form=form,

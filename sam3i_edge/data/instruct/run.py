@@ -27,6 +27,8 @@ from sam3i_edge.data.instruct.shards import (
     shard_count,
     shard_places,
 )
+from sam3i_edge.data.instruct.worded import Wording
+from sam3i_edge.data.language_model.model import CACHE
 from sam3i_edge.data.records import Record
 from sam3i_edge.data.review.queue import QUEUE
 from sam3i_edge.errors import DataError
@@ -38,7 +40,12 @@ _SETTINGS: Final = "settings.json"
 
 
 def instruct(
-    config: InstructConfig, out: str | Path, *, run: Map = one_by_one, progress: Progress = untold
+    config: InstructConfig,
+    out: str | Path,
+    *,
+    run: Map = one_by_one,
+    wording: Wording | None = None,
+    progress: Progress = untold,
 ) -> InstructReport:
     """Writes OUT/annotations.json, OUT/images, OUT/review.jsonl, OUT/report.json and OUT/contact-sheet.png.
 
@@ -50,6 +57,8 @@ def instruct(
         config: what to write, of what.
         out: a folder that does not exist, is empty, or was begun with an equal config.
         run: who does the work of the shards.
+        wording: a language model that words them too, in this process: `run` is not used then. What it has
+            not answered for waits: the folder is whole without it, and the same call goes on with that.
         progress: called after each shard.
 
     Raises:
@@ -57,14 +66,14 @@ def instruct(
             else, another process writes it, no picture could be used, or the disk is full.
     """
     out = Path(out)
-    settings = _settings(config)
+    settings = _settings(config) | ({} if wording is None else {"wording": wording.settings()})
     kept = _finished(out, settings)
     if kept is not None:
         return kept
     folder = _Folder(out, settings)
     try:
         left = [number for number in range(shard_count(config)) if not folder.shard(number).exists()]
-        _fill(config, folder, left, run, progress)
+        _fill(config, folder, left, run if wording is None else wording.run, progress)
         return _join(config, folder, settings, progress)
     except OSError as error:
         raise DataError(f"{error}: make room, the same command goes on where it stopped") from error
@@ -99,8 +108,8 @@ def _content(path: Path) -> str:
 
 def _difference(kept: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """The first of the settings in which two runs differ, with both values, or ""."""
-    names = [name for name in given if kept.get(name) != given[name]]
-    return f"{names[0]} {kept.get(names[0])!r} against {given[names[0]]!r}" if names else ""
+    names = [name for name in {**given, **kept} if kept.get(name) != given.get(name)]
+    return f"{names[0]} {kept.get(names[0])!r} against {given.get(names[0])!r}" if names else ""
 
 
 def _finished(out: Path, settings: Mapping[str, Any]) -> InstructReport | None:
@@ -129,7 +138,11 @@ class _Folder:
         if path.exists() and not path.is_dir():
             raise DataError(f"{path} is a file; name a folder to write the instructions to")
         kept = self.unfinished / _SETTINGS
-        if not kept.exists() and path.is_dir() and {p.name for p in path.iterdir()} - {_UNFINISHED}:
+        if (
+            not kept.exists()
+            and path.is_dir()
+            and any(p.name != _UNFINISHED and not p.name.startswith(CACHE) for p in path.iterdir())
+        ):
             raise DataError(f"{path} is not empty; name a new folder, or empty this one first")
         (path / IMAGES).mkdir(parents=True, exist_ok=True)
         self.unfinished.mkdir(exist_ok=True)
@@ -145,9 +158,9 @@ class _Folder:
                 )
         write_whole(kept, json.dumps(settings))
 
-    def shard(self, number: int) -> Path:
-        """Where a shard's lines are kept."""
-        return self.unfinished / f"{number:06d}.jsonl"
+    def shard(self, number: int, *, waiting: bool = False) -> Path:
+        """Where a shard's lines are kept, or those of one that waits for a language model."""
+        return self.unfinished / f"{number:06d}{'.waiting' if waiting else ''}.jsonl"
 
     def store(self, shard: Shard, source: Path | None) -> None:
         """Keeps a shard; its pictures are there before its lines are."""
@@ -155,7 +168,7 @@ class _Folder:
             entry = json.loads(line)
             if entry["left_out"] is None:
                 self._show(entry["file"], shard.pictures.get(entry["file"]), source)
-        write_whole(self.shard(shard.number), shard.lines)
+        write_whole(self.shard(shard.number, waiting=shard.waiting > 0), shard.lines)
 
     def _show(self, name: str, content: bytes | None, source: Path | None) -> None:
         target = self.path / IMAGES / name
@@ -219,7 +232,8 @@ def _join(
         file.writelines(json.dumps(item) + "\n" for entry in entries for item in entry.get("review", ()))
     draw_sheet(out / SHEET, out / IMAGES, _Records(entries), config.seed)
     report.write(out / REPORT)
-    shutil.rmtree(folder.unfinished)
+    if not report.waiting:
+        shutil.rmtree(folder.unfinished)
     return report
 
 
@@ -227,7 +241,8 @@ class _Entries:
     """What the shards hold, a picture at a time; can be gone through again."""
 
     def __init__(self, folder: _Folder, shards: int) -> None:
-        self.paths = [folder.shard(number) for number in range(shards)]
+        done = map(folder.shard, range(shards))
+        self.paths = [p if p.exists() else folder.shard(n, waiting=True) for n, p in enumerate(done)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for path in self.paths:

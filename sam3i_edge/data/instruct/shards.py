@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,8 +14,10 @@ import cv2
 import numpy as np
 
 from sam3i_edge.data.annotations import as_json
-from sam3i_edge.data.instruct.picture import as_records, review_item, write_picture
+from sam3i_edge.data.instruct.picture import Written, as_records, review_item, write_picture
+from sam3i_edge.data.language_model.rewriting import Rewritten
 from sam3i_edge.data.records import Record
+from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.sources.open import open_source
 from sam3i_edge.data.sources.source import Source
 from sam3i_edge.data.vocabulary import Vocabulary, load_vocabulary
@@ -70,13 +73,39 @@ class Shard:
         lines: JSON, a line a picture: see `_line`.
         pictures: name -> PNG file, of pictures that lie in no file.
         instructions: how many were written.
+        waiting: how many a language model has not answered for; their shard is done again by the next run.
     """
 
     number: int
     lines: str
     pictures: Mapping[str, bytes]
     instructions: int
+    waiting: int = 0
 
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of a shard.
+
+    Attributes:
+        name: in the source.
+        scene: what is known of it, None where it could not be read.
+        written: its instructions; none where it could not be read.
+        own: instructions of the source itself.
+        left_out: why it could not be read, or None.
+        content: PNG file, where the picture lies in no file.
+    """
+
+    name: str
+    scene: Scene | None
+    written: Written
+    own: tuple[Record, ...] = ()
+    left_out: str | None = None
+    content: bytes | None = None
+
+
+Reword = Callable[[Iterable[Picture]], Iterator[tuple[Picture, Rewritten | None]]]
+"""Gives the pictures in their order, each with what a language model, if it was asked, made of it."""
 
 Map = Callable[[InstructConfig, Sequence[int]], Iterator[Shard]]
 """Does the work of shards, by number, and gives each when it is done, in any order."""
@@ -108,29 +137,30 @@ def one_by_one(config: InstructConfig, numbers: Sequence[int]) -> Iterator[Shard
     return (work(config, number) for number in numbers)
 
 
-def work(config: InstructConfig, number: int) -> Shard:
+def as_written(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Rewritten | None]]:
+    """A `Reword` that asks nobody."""
+    return ((picture, None) for picture in pictures)
+
+
+def work(config: InstructConfig, number: int, reword: Reword = as_written) -> Shard:
     """Writes the instructions of a shard; equal arguments give an equal shard, wherever.
 
     Raises:
         DataError: the source has changed.
     """
-    pictures: dict[str, bytes] = {}
-    lines = []
-    count = 0
-    for place in shard_places(config, number):
-        line, texts = _line(config, place, pictures)
-        lines.append(line + "\n")
-        count += texts
-    return Shard(number, "".join(lines), pictures, count)
+    found = list(reword(_picture(config, place) for place in shard_places(config, number)))
+    _, vocabulary = opened(config)
+    lines = [_line(picture, vocabulary, done) for picture, done in found]
+    return Shard(
+        number,
+        "".join(line + "\n" for line, _ in lines),
+        {picture.name: picture.content for picture, _ in found if picture.content is not None},
+        sum(count for _, count in lines),
+        sum(done.waiting for _, done in found if done is not None),
+    )
 
 
-def _line(config: InstructConfig, place: int, pictures: dict[str, bytes]) -> tuple[str, int]:
-    """A picture's line, and how many instructions it has.
-
-    file; left_out: why the picture has nothing, or null; texts: level, granularity, form and family of each
-    instruction; dropped: reasons and counts; annotations: those of the picture as a file of its own; review:
-    lines of `review.jsonl`.
-    """
+def _picture(config: InstructConfig, place: int) -> Picture:
     source, vocabulary = opened(config)
     name = source.file_name(place)
     try:
@@ -148,23 +178,43 @@ def _line(config: InstructConfig, place: int, pictures: dict[str, bytes]) -> tup
             most=config.per_image,
             review=config.review,
         )
-        if not isinstance(scene.image, Path):
-            pictures[name] = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1].tobytes()
     except (DataError, ImageError) as error:
-        return json.dumps({"file": name, "left_out": str(error)}), 0
-    records = as_records(scene, vocabulary, written.instructions, name)
-    records = list(numbered([*records, *(replace(record, file_name=name) for record in own)]))
-    texts = [(i.level, i.granularity, i.form, i.family) for i in written.instructions]
-    for record in own:
+        return Picture(name, None, Written((), ()), left_out=str(error))
+    content = None
+    if not isinstance(scene.image, Path):
+        content = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1].tobytes()
+    return Picture(name, scene, written, own, content=content)
+
+
+def _line(picture: Picture, vocabulary: Vocabulary, done: Rewritten | None) -> tuple[str, int]:
+    """A picture's line, and how many instructions it has.
+
+    file; left_out: why the picture has nothing, or null; texts: level, granularity, form and family of each
+    instruction; dropped: reasons and counts; waiting: how many wait for a language model; annotations: those
+    of the picture as a file of its own; review: lines of `review.jsonl`.
+    """
+    name, scene = picture.name, picture.scene
+    if scene is None:
+        return json.dumps({"file": name, "left_out": picture.left_out}), 0
+    instructions, review = picture.written.instructions, picture.written.review
+    dropped = Counter(picture.written.dropped)
+    if done is not None and not done.waiting:  # else all of it comes in another run
+        instructions, review = (*instructions, *done.instructions), (*review, *done.unproven)
+        dropped.update({f"language model: {why}": count for why, count in done.dropped.items()})
+    records = as_records(scene, vocabulary, instructions, name)
+    records = list(numbered([*records, *(replace(record, file_name=name) for record in picture.own)]))
+    texts = [(i.level, i.granularity, i.form, i.family) for i in instructions]
+    for record in picture.own:
         for level in LEVELS:
             texts += [(level, record.granularity or "all", "", "source") for _ in getattr(record, level)]
     content = {
         "file": name,
         "left_out": None,
         "texts": texts,
-        "dropped": dict(sorted(written.dropped.items())),
+        "dropped": dict(sorted(dropped.items())),
+        "waiting": 0 if done is None else done.waiting,
         "annotations": as_json(records),
-        "review": [review_item(scene, item, name) for item in written.review],
+        "review": [review_item(scene, item, name) for item in review],
     }
     return json.dumps(content, separators=(",", ":")), len(texts)
 
