@@ -51,7 +51,7 @@ tabletop-data: .venv-tabletop/.made ## renders scenes of tables into tabletop-da
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/held-out --count 600 --held-out
 
 tabletop-test: .venv-tabletop/.made ## tests the renderer, in an environment of its own
-	.venv-tabletop/bin/python -m pytest -q -p no:cacheprovider --rootdir tabletop tabletop/test_tabletop.py
+	PYTHONPATH=tabletop .venv-tabletop/bin/python -m pytest -q -p no:cacheprovider tabletop
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest benchmarks

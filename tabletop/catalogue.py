@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from mesh import Part, turn
+from numpy.typing import NDArray
 from objects import MAKERS, Object, make
+from scipy.spatial import ConvexHull
 
 MADE = 10  # meshes of our own for each category
 _KEPT = 5  # one of so many is kept for validation
@@ -19,30 +21,26 @@ class Entry:
 
     Attributes:
         name: "mug-3". thing: the mesh. held_out: only for validation.
-        middle: (x, y) of its footprint from its origin, metres; radius: of the footprint's circle.
-        radius_lying: of the footprint of the thing on its side.
+        hull: [K, 2] metres, the convex outline of what it covers of the table, counter-clockwise.
+        hull_lying: the same of the thing on its side, or None.
+        radius: of the circle around the middle of `hull`, metres.
     """
 
     name: str
     thing: Object
     held_out: bool
-    middle: tuple[float, float]
+    hull: NDArray[np.float64]
+    hull_lying: NDArray[np.float64] | None
     radius: float
-    radius_lying: float
 
     def parts(self, lying: bool) -> tuple[Part, ...]:
         """The mesh, standing or on its side, on z = 0."""
-        if not lying:
-            return self.thing.parts
-        laid = [part.moved(matrix=turn("x", 90)) for part in self.thing.parts]
-        every = np.concatenate([part.vertices for part in laid])
-        low, high = every.min(0), every.max(0)
-        shift = (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2])
-        return tuple(part.moved(shift) for part in laid)
+        return _laid(self.thing) if lying else self.thing.parts
 
-    def turned(self, yaw: float, lying: bool) -> np.ndarray:
-        """Where the footprint's middle is, seen from the origin, after turning by `yaw` degrees."""
-        return np.zeros(2) if lying else (turn("z", yaw) @ [*self.middle, 0.0])[:2]
+    def footprint(self, yaw: float, lying: bool) -> NDArray[np.float64]:
+        """[K, 2] metres from the origin, after turning by `yaw` degrees."""
+        hull = self.hull_lying if lying and self.hull_lying is not None else self.hull
+        return hull @ turn("z", yaw)[:2, :2].T
 
 
 class Catalogue:
@@ -71,9 +69,24 @@ class Catalogue:
 
 
 def _entry(name: str, thing: Object, held_out: bool) -> Entry:
-    low, high = thing.corners
-    middle = (float(low[0] + high[0]) / 2, float(low[1] + high[1]) / 2)
-    every = np.concatenate([part.vertices[:, :2] for part in thing.parts])
-    radius = float(np.linalg.norm(every - middle, axis=1).max())
-    lying = float(np.hypot(high[0] - low[0], high[2] - low[2]) / 2)
-    return Entry(name, thing, held_out, middle, radius, lying)
+    hull = _hull(thing.parts)
+    return Entry(name, thing, held_out, hull, _hull(_laid(thing)) if thing.lies else None, circle(hull)[1])
+
+
+def _laid(thing: Object) -> tuple[Part, ...]:
+    laid = [part.moved(matrix=turn("x", 90)) for part in thing.parts]
+    every = np.concatenate([part.vertices for part in laid])
+    low, high = every.min(0), every.max(0)
+    shift = (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2])
+    return tuple(part.moved(shift) for part in laid)
+
+
+def _hull(parts: tuple[Part, ...]) -> NDArray[np.float64]:
+    every = np.concatenate([part.vertices[:, :2] for part in parts])
+    return every[ConvexHull(every).vertices]
+
+
+def circle(hull: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
+    """Middle (x, y) of an outline's box, and the radius around it."""
+    x, y = (hull.min(0) + hull.max(0)) / 2
+    return (float(x), float(y)), float(np.linalg.norm(hull - (x, y), axis=1).max())

@@ -17,11 +17,12 @@ from catalogue import Catalogue
 from mesh import Part
 from numpy.typing import NDArray
 from setting import SURFACES, TABLE, Setting
-from surfaces import PAINTS, surface
+from surfaces import MAIN, PAINTS, Paint, surface
 
 _HIDDEN, _SHOWN, _ROOM = 5, 1, 0
 # An object alone is seen in a picture of this side, which shows this much more than the camera does.
 _ALONE, _WIDER = 192, 1.6
+_OBJECTS = 16  # in one scene at most
 _GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
 
 
@@ -56,10 +57,14 @@ class MujocoRenderer:
                 declared.append(
                     f'<material name="{key}" texture="{key}" texuniform="true" texrepeat="1.3 1.3"/>'
                 )
+        declared += [_material(name, paint) for name, paint in PAINTS.items()]
+        declared += [_material(name, MAIN) for name in ("main", *map(_own, range(_OBJECTS)))]
+        declared.append(_material("made of wood", PAINTS["wood"], "table0"))
         self._model = model = mujoco.MjModel.from_xml_string(_xml(declared, bodies, size), assets)
         self._data = mujoco.MjData(model)
         names = [mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_MATERIAL, m) or "" for m in model.geom_matid]
-        self._main = np.array([name.endswith(":main") for name in names])
+        self._main = np.array([name == "main" for name in names])
+        self._materials = model.geom_matid.copy()
         self._picture = mujoco.Renderer(model, size, size, max_geom=8000)
         self._alone = mujoco.Renderer(model, _ALONE, _ALONE, max_geom=8000)
         self._alone.enable_segmentation_rendering()
@@ -101,6 +106,7 @@ class MujocoRenderer:
         """Shows, moves and paints what the scene has; the geoms of each object."""
         model, data = self._model, self._data
         model.geom_group[:] = np.where(model.geom_bodyid > 0, _HIDDEN, _ROOM)
+        model.geom_matid[:] = self._materials
         geoms: dict[int, list[int]] = {}
         for n, thing in enumerate(setting.objects):
             body = self._id(mujoco.mjtObj.mjOBJ_BODY, _body(thing.entry, thing.lying))
@@ -110,9 +116,14 @@ class MujocoRenderer:
             first = int(model.body_geomadr[body])
             geoms[n] = list(range(first, first + int(model.body_geomnum[body])))
             model.geom_group[geoms[n]] = _SHOWN
+            painted = [geom for geom in geoms[n] if self._main[geom]]
+            looks = _own(n)
+            if thing.material is not None:
+                looks = "made of wood" if thing.material == "wood" else thing.material
+            material = self._id(mujoco.mjtObj.mjOBJ_MATERIAL, looks)
+            model.geom_matid[painted] = material
             if thing.rgb is not None:
-                painted = [geom for geom in geoms[n] if self._main[geom]]
-                model.mat_rgba[model.geom_matid[painted], :3] = thing.rgb
+                model.mat_rgba[material, :3] = thing.rgb
         walls = [(f"wall{side}", f"wall{setting.wall}") for side in range(3)]
         room = [("table", f"table{setting.table}"), ("floor", f"floor{setting.floor}"), *walls]
         for geom, material in room:
@@ -156,22 +167,28 @@ def _body(entry: str, lying: bool) -> str:
     return f"{entry}-lying" if lying else entry
 
 
+def _own(number: int) -> str:
+    """Name of the material of an object's own colour; a model has room for 999 materials, so scenes share."""
+    return f"object {number}"
+
+
 def _geom(name: str, part: Part, assets: dict[str, bytes], declared: list[str]) -> str:
-    """One part as a mesh with a material of its own, so that each object has its own colour."""
-    paint = PAINTS.get(part.paint)
-    material = f"{name}:{part.paint}"
-    r, g, b = paint.rgb if paint else (0.7, 0.7, 0.7)
-    alpha, gloss = (paint.alpha, paint.gloss) if paint else (1.0, 0.4)
-    glow = ' emission=".8"' if paint and paint.glows else ""
-    declared.append(
-        f'<material name="{material}" rgba="{r} {g} {b} {alpha}" specular="{gloss}" '
-        f'shininess="{gloss}"{glow}/>'
-    )
+    """One part as a mesh; what takes the object's colour gets its material with each scene."""
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in part.vertices]
     lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in part.faces]
     assets[f"{name}.obj"] = "\n".join(lines).encode()
     declared.append(f'<mesh name="{name}" file="{name}.obj" inertia="shell"/>')
-    return f'<geom type="mesh" mesh="{name}" material="{material}" contype="0" conaffinity="0"/>'
+    return f'<geom type="mesh" mesh="{name}" material="{part.paint}" contype="0" conaffinity="0"/>'
+
+
+def _material(name: str, paint: Paint, texture: str | None = None) -> str:
+    r, g, b = (1.0, 1.0, 1.0) if texture else paint.rgb
+    picture = f' texture="{texture}" texuniform="true" texrepeat="4 4"' if texture else ""
+    glow = ' emission=".8"' if paint.glows else ""
+    return (
+        f'<material name="{name}" rgba="{r} {g} {b} {paint.alpha}" specular="{paint.gloss}" '
+        f'shininess="{paint.gloss}"{picture}{glow}/>'
+    )
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

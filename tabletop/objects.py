@@ -23,6 +23,8 @@ class Object:
         category: its noun.
         parts: of the mesh.
         colors: what it may be painted, names of `COLORS`; empty where no single colour is right.
+        materials: what it may be made of instead of being painted: "metal", "wood" or "glass".
+        material: what it is made of in any case, or None.
         inside: radius and floor height of what it can hold, or None.
         top: half width, half depth and height of what can stand on it, or None.
         lies: whether it can also be laid on its side.
@@ -32,6 +34,8 @@ class Object:
     category: str
     parts: tuple[Part, ...]
     colors: tuple[str, ...] = COLORS
+    materials: tuple[str, ...] = ()
+    material: str | None = None
     inside: tuple[float, float] | None = None
     top: tuple[float, float, float] | None = None
     lies: bool = False
@@ -62,7 +66,9 @@ def mug(rng: Generator) -> Object:
     grip = _handle(
         r, h / 2, rng.uniform(0.022, 0.032), h * rng.uniform(0.26, 0.36), rng.uniform(0.004, 0.007)
     )
-    return Object(category="mug", parts=(body, grip), inside=(r - 0.006, 0.006))
+    return Object(
+        category="mug", parts=(body, grip), inside=(r - 0.006, 0.006), lies=True, materials=("metal",)
+    )
 
 
 def cup(rng: Generator) -> Object:
@@ -84,14 +90,17 @@ def glass(rng: Generator) -> Object:
         out = smooth([(0.004, bowl_at), (r * 0.9, bowl_at + 0.3 * h), (r * 0.75, bowl_at + 0.7 * h)])
         inner = [(max(x - 0.0015, 0.001), z + 0.001) for x, z in reversed(out)]
         foot = [(0.0, 0.0), (r * 0.9, 0.0), (r * 0.9, 0.002), (0.004, 0.006)]
-        return Object(category="glass", parts=(lathe([*foot, *out, *inner], "glass"),), colors=())
+        stemmed = lathe([*foot, *out, *inner], "glass")
+        return Object(category="glass", parts=(stemmed,), colors=(), material="glass", lies=True)
     body = _vessel(r * rng.uniform(0.75, 1), r, h, 0.002, 0, "glass")
     if rng.random() < 0.5:
         full = rng.uniform(0.4, 0.8) * h
         drink = rng.choice(["water", "juice", "milk"])
         body2 = lathe([(0, 0.004), (r * 0.72, 0.004), (r * 0.8, full), (0, full)], str(drink))
-        return Object(category="glass", parts=(body, body2), colors=())
-    return Object(category="glass", parts=(body,), colors=(), inside=(r * 0.65, 0.004))
+        return Object(category="glass", parts=(body, body2), colors=(), material="glass")
+    return Object(
+        category="glass", parts=(body,), colors=(), material="glass", inside=(r * 0.65, 0.004), lies=True
+    )
 
 
 def bottle(rng: Generator) -> Object:
@@ -109,7 +118,7 @@ def bottle(rng: Generator) -> Object:
     if rng.random() < 0.6:
         low, high = shoulder * 0.25, shoulder * rng.uniform(0.6, 0.85)
         parts.append(lathe([(r + 0.0006, low), (r + 0.0006, high)], "paper"))
-    return Object(category="bottle", parts=tuple(parts), lies=True)
+    return Object(category="bottle", parts=tuple(parts), lies=True, materials=("glass",))
 
 
 def can(rng: Generator) -> Object:
@@ -119,20 +128,35 @@ def can(rng: Generator) -> Object:
         lathe([(0, 0), (r * 0.9, 0)], "metal"),
         lathe([(r * 0.92, h - 0.002), (r * 0.9, h), (r * 0.84, h - 0.003), (0, h - 0.003)], "metal"),
     )
-    return Object(category="can", parts=(body, *lids), lies=True, top=(r * 0.6, r * 0.6, h))
+    return Object(
+        category="can", parts=(body, *lids), lies=True, top=(r * 0.6, r * 0.6, h), materials=("metal",)
+    )
 
 
 def bowl(rng: Generator) -> Object:
     r, h = rng.uniform(0.055, 0.1), rng.uniform(0.04, 0.07)
-    return Object(category="bowl", parts=(_vessel(r * 0.45, r, h, 0.004, r * 0.12),), inside=(r * 0.6, 0.008))
+    return Object(
+        category="bowl",
+        parts=(_vessel(r * 0.45, r, h, 0.004, r * 0.12),),
+        inside=(r * 0.6, 0.008),
+        materials=("wood", "metal", "glass"),
+    )
 
 
 def plate(rng: Generator) -> Object:
     r, h = rng.uniform(0.08, 0.135), rng.uniform(0.012, 0.024)
     flat = r * rng.uniform(0.6, 0.72)
-    profile = [(0, 0), (flat, 0), (r, h), (r, h + 0.003), (flat, 0.004), (0, 0.004)]
+    # Two points on each side of an edge keep it sharp; normals are smoothed between them.
+    under = [(0, 0.001), (flat * 0.8, 0.001), (flat * 0.82, 0), (flat * 0.9, 0), (flat * 1.05, 0.003)]
+    rim = [(r * 0.99, h), (r, h + 0.001), (r, h + 0.002), (r * 0.985, h + 0.003)]
+    over = [(flat * 1.12, 0.0095), (flat * 1.05, 0.006), (flat, 0.0045), (flat * 0.97, 0.004), (0, 0.004)]
     side = flat * 0.7
-    return Object(category="plate", parts=(lathe(profile),), top=(side, side, 0.004))
+    return Object(
+        category="plate",
+        parts=(lathe([*under, *rim, *over]),),
+        top=(side, side, 0.004),
+        materials=("wood", "metal", "glass"),
+    )
 
 
 def pan(rng: Generator) -> Object:
@@ -146,7 +170,9 @@ def pan(rng: Generator) -> Object:
     )
     side = r * 0.55
     colors = ("black", "grey", "red", "blue", "green", "white")
-    return Object(category="pan", parts=(body, grip), colors=colors, inside=(side, 0.004))
+    return Object(
+        category="pan", parts=(body, grip), colors=colors, inside=(side, 0.004), materials=("metal",)
+    )
 
 
 def pot(rng: Generator) -> Object:
@@ -163,8 +189,8 @@ def pot(rng: Generator) -> Object:
             lathe(smooth([(r * 1.02, h), (r * 0.9, h + 0.012), (r * 0.4, h + 0.022), (0.0, h + 0.024)]))
         )
         parts.append(ball((0.013, 0.013, 0.012), grips, (0, 0, h + 0.034)))
-        return Object(category="pot", parts=tuple(parts))
-    return Object(category="pot", parts=tuple(parts), inside=(r * 0.7, 0.005))
+        return Object(category="pot", parts=tuple(parts), materials=("metal",))
+    return Object(category="pot", parts=tuple(parts), inside=(r * 0.7, 0.005), materials=("metal",))
 
 
 def kettle(rng: Generator) -> Object:
@@ -176,7 +202,7 @@ def kettle(rng: Generator) -> Object:
     )
     over = tube(arc((r * 0.72, h * 0.42), 10, 170, (0, 0, h * 0.85)), 0.008, grip)
     knob = ball(0.012, grip, (0, 0, h + 0.008))
-    return Object(category="kettle", parts=(lathe([(0, 0), *line]), spout, over, knob))
+    return Object(category="kettle", parts=(lathe([(0, 0), *line]), spout, over, knob), materials=("metal",))
 
 
 def teapot(rng: Generator) -> Object:
@@ -187,9 +213,8 @@ def teapot(rng: Generator) -> Object:
         [0.016, 0.012, 0.008, 0.007],
     )
     grip = _handle(r * 0.85, h * 0.55, 0.034, h * 0.32, 0.005).moved(matrix=turn("z", 180))
-    return Object(
-        category="teapot", parts=(lathe([(0, 0), *line]), spout, grip, ball(0.01, "main", (0, 0, h + 0.006)))
-    )
+    knob = ball(0.01, "main", (0, 0, h + 0.006))
+    return Object(category="teapot", parts=(lathe([(0, 0), *line]), spout, grip, knob), materials=("metal",))
 
 
 def jar(rng: Generator) -> Object:
@@ -202,10 +227,9 @@ def jar(rng: Generator) -> Object:
     parts = [body, cap]
     if rng.random() < 0.5:
         parts.append(lathe([(r + 0.0006, h * 0.25), (r + 0.0006, h * 0.65)], "paper"))
-    return Object(category="jar", parts=tuple(parts), top=(r * 0.6, r * 0.6, h))
-
-
-_STEEL = ("grey",)
+    return Object(
+        category="jar", parts=tuple(parts), top=(r * 0.6, r * 0.6, h), lies=True, materials=("glass",)
+    )
 
 
 def _cutlery(category: str, parts: list[Part], rng: Generator, long: float) -> Object:
@@ -217,7 +241,13 @@ def _cutlery(category: str, parts: list[Part], rng: Generator, long: float) -> O
         0.004 if colored else 0.0025,
         "main" if colored else "metal",
     )
-    return Object(category=category, parts=(grip, *parts), colors=COLORS if colored else ())
+    return Object(
+        category=category,
+        parts=(grip, *parts),
+        colors=COLORS if colored else (),
+        materials=("wood",) if colored and category == "knife" else (),
+        material=None if colored else "metal",
+    )
 
 
 def fork(rng: Generator) -> Object:
@@ -332,11 +362,16 @@ def carton(rng: Generator) -> Object:
         walls = [box((w, 0.003, h), at=(0, s * d / 2, 0)) for s in (1, -1)] + [
             box((0.003, d, h), at=(s * w / 2, 0, 0)) for s in (1, -1)
         ]
-        return Object(category="box", parts=(box((w, d, 0.003)), *walls), inside=(min(w, d) * 0.36, 0.004))
+        return Object(
+            category="box",
+            parts=(box((w, d, 0.003)), *walls),
+            inside=(min(w, d) * 0.36, 0.004),
+            materials=("wood",),
+        )
     parts = [box((w, d, h), bevel=0.001)]
     if rng.random() < 0.6:
         parts.append(box((w * 0.16, d * 1.004, h * 1.004), "tape"))
-    return Object(category="box", parts=tuple(parts), top=(w * 0.4, d * 0.4, h))
+    return Object(category="box", parts=tuple(parts), top=(w * 0.4, d * 0.4, h), materials=("wood",))
 
 
 def phone(rng: Generator) -> Object:
@@ -449,7 +484,8 @@ def bread(rng: Generator) -> Object:
 
 def plant(rng: Generator) -> Object:
     r, h = rng.uniform(0.035, 0.055), rng.uniform(0.055, 0.085)
-    parts = [_vessel(r * 0.75, r, h, 0.004), lathe([(r * 0.9, h * 0.85), (0, h * 0.88)], "soil")]
+    pot_of = str(rng.choice(["clay", "white", "dark"]))
+    parts = [_vessel(r * 0.75, r, h, 0.004, 0, pot_of), lathe([(r * 0.9, h * 0.85), (0, h * 0.88)], "soil")]
     if rng.random() < 0.35:  # a cactus
         tall, thick = rng.uniform(0.07, 0.13), r * rng.uniform(0.4, 0.65)
         parts.append(
@@ -478,9 +514,10 @@ def candle(rng: Generator) -> Object:
     r, h = rng.uniform(0.018, 0.04), rng.uniform(0.05, 0.16)
     wax = lathe([(0, 0), (r, 0), (r, h * 0.98), (r * 0.9, h), (r * 0.5, h - 0.003), (0, h - 0.003)])
     parts = [wax, tube([(0, 0, h - 0.004), (0.001, 0, h + 0.008)], 0.0012, "dark")]
-    if rng.random() < 0.5:
+    burns = rng.random() < 0.5
+    if burns:
         parts.append(ball((0.004, 0.004, 0.01), "flame", (0.001, 0, h + 0.017)))
-    return Object(category="candle", parts=tuple(parts))
+    return Object(category="candle", parts=tuple(parts), lies=not burns)
 
 
 def flashlight(rng: Generator) -> Object:
@@ -494,6 +531,7 @@ def flashlight(rng: Generator) -> Object:
         category="flashlight",
         parts=(body, lens, switch),
         colors=("black", "grey", "red", "blue", "yellow", "green", "orange"),
+        materials=("metal",),
     )
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from catalogue import Catalogue, Entry
+from catalogue import Catalogue, Entry, circle
+from mesh import turn
 from numpy.random import Generator
+from shapely import Polygon
 from surfaces import Rgb, shade
 
 TABLE = (0.6, 0.45)  # half width and half depth, metres
 SURFACES = {"table": 24, "wall": 15, "floor": 12}  # how many there are; the last fifth is for validation
 _NEXT = 0.035  # metres between two footprints that are next to each other
+_APART = 0.002  # metres between two footprints at least
+_HIGH = 2  # how many supports lie below an object at most
+_MATERIAL = 0.25  # share of what can be of metal, wood or glass instead of being painted
 _SMALL = 0.075  # metres: what may be put into or onto something else
 
 
@@ -26,8 +31,10 @@ class Standing:
     Attributes:
         entry: name of its mesh in the catalogue. category: its noun. color: a named colour, or None.
         rgb: the shade, sRGB 0..1, or None where there is no main paint to choose.
+        material: "metal", "wood" or "glass", which its main paint then is; None where it cannot be said.
         position: (x, y, z) metres, of the mesh's origin on its support. yaw: degrees.
-        lying: on its side. radius: of its footprint, metres, around `middle` (x, y).
+        lying: on its side. outline: ((x, y), ...) metres, convex, of its footprint.
+        middle: (x, y) of its footprint; radius: of the circle around it, metres.
         support: ("on" | "in", index), or None for the table.
         stands: whether it could also lie.
     """
@@ -36,11 +43,13 @@ class Standing:
     category: str
     color: str | None
     rgb: Rgb | None
+    material: str | None
     position: tuple[float, float, float]
     yaw: float
     lying: bool
-    radius: float
+    outline: tuple[tuple[float, float], ...]
     middle: tuple[float, float]
+    radius: float
     support: tuple[str, int] | None = None
     stands: bool = False
 
@@ -99,15 +108,15 @@ class Setting:
         found = [(n, o.support[0], o.support[1]) for n, o in enumerate(self.objects) if o.support]
         for n, a in enumerate(self.objects):
             for m, b in enumerate(self.objects):
-                if n != m and a.support is None and b.support is None:
-                    gap = (
-                        float(np.hypot(a.middle[0] - b.middle[0], a.middle[1] - b.middle[1]))
-                        - a.radius
-                        - b.radius
-                    )
-                    if gap < _NEXT:
-                        found.append((n, "next to", m))
+                near = n != m and a.support == b.support
+                if near and Polygon(a.outline).distance(Polygon(b.outline)) < _NEXT:
+                    found.append((n, "next to", m))
         return found
+
+    def below(self, number: int) -> int:
+        """How many supports an object has below it, the table not counted."""
+        support = self.objects[number].support
+        return 0 if support is None else 1 + self.below(support[1])
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
@@ -124,7 +133,8 @@ def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
     """
     rng = np.random.default_rng((0x7AB7E, int(held_out), seed))
     numbers = {kind: _surface(rng, count, held_out) for kind, count in SURFACES.items()}
-    spread = float(rng.uniform(0.16, 0.3))
+    cluttered = rng.random() < 0.35
+    spread = float(rng.uniform(0.1, 0.16) if cluttered else rng.uniform(0.16, 0.3))
     view = View(
         look_at=(
             float(rng.uniform(-0.06, 0.06)),
@@ -139,7 +149,7 @@ def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
     # So near that the objects fill the picture, at times cutting some of them off.
     view.distance = float((spread + 0.1) / np.tan(np.radians(view.fov / 2)) * rng.uniform(0.9, 1.4))
     light = Light(
-        azimuth=float(rng.uniform(0, 360)),
+        azimuth=float(rng.uniform(0, 72) if held_out else rng.uniform(72, 360)),
         elevation=float(rng.uniform(30, 80)),
         strength=float(rng.uniform(0.8, 1.25)),
         warmth=float(rng.uniform(0.85, 1.15)),
@@ -151,9 +161,9 @@ def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
         noise=float(rng.choice([0, 0, 2, 4, 7])),
         blur=float(rng.choice([0, 0, 0, 0, 1.5, 3])),
     )  # fmt: skip
-    wanted = int(rng.integers(3, 10))
+    wanted = int(rng.integers(6, 10) if cluttered else rng.integers(3, 10))
     for entry in _choice(rng, catalogue, wanted, held_out):
-        _place(setting, catalogue, entry, spread, rng)
+        _place(setting, catalogue, entry, spread, cluttered, rng)
     return setting
 
 
@@ -181,57 +191,73 @@ def _choice(rng: Generator, catalogue: Catalogue, wanted: int, held_out: bool) -
     return sorted(taken.values(), key=lambda entry: -entry.radius)
 
 
-def _place(setting: Setting, catalogue: Catalogue, entry: Entry, spread: float, rng: Generator) -> None:
+def _place(
+    setting: Setting, catalogue: Catalogue, entry: Entry, spread: float, cluttered: bool, rng: Generator
+) -> None:
+    """Adds the entry where there is room for it, or leaves it out."""
     thing = entry.thing
-    color = str(rng.choice(thing.colors)) if thing.colors else None
-    lying = thing.lies and rng.random() < 0.3
+    material, color = thing.material, None
+    if thing.materials and rng.random() < _MATERIAL:
+        material = str(rng.choice(thing.materials))
+    elif thing.colors:
+        color = str(rng.choice(thing.colors))
+    lying = bool(thing.lies and rng.random() < 0.3)
     yaw = float(rng.uniform(0, 360))
+    hull = entry.footprint(yaw, lying)
     for _ in range(30):
         support, at, z = None, rng.uniform(-1, 1, 2) * (spread * 1.25, spread), 0.0
         if entry.radius < _SMALL and not lying and rng.random() < 0.5:
             found = _holder(setting, catalogue, entry, rng)
             if found is not None:
                 support, at, z = found
-        elif setting.objects and rng.random() < 0.35:  # beside another
-            other = setting.objects[int(rng.integers(len(setting.objects)))]
-            angle, gap = rng.uniform(0, 2 * np.pi), other.radius + entry.radius + rng.uniform(0.002, 0.02)
-            at = np.array(other.middle) + gap * np.array([np.cos(angle), np.sin(angle)])
-        turned = entry.turned(yaw, lying)
-        middle = (float(at[0] + turned[0]), float(at[1] + turned[1]))
-        radius = entry.radius_lying if lying else entry.radius
+        elif setting.objects and rng.random() < (0.8 if cluttered else 0.35):
+            at = _beside(setting.objects[int(rng.integers(len(setting.objects)))], hull, rng)
+        placed = hull + at
+        outline = Polygon(placed)
         free = all(
-            np.hypot(middle[0] - o.middle[0], middle[1] - o.middle[1]) > radius + o.radius
-            for o in setting.objects
-            if o.support == support or (support is None and o.support is None)
+            outline.distance(Polygon(o.outline)) >= _APART for o in setting.objects if o.support == support
         )
-        inside = abs(middle[0]) + radius < TABLE[0] and abs(middle[1]) + radius < TABLE[1]
-        if free and inside:
+        if free and (np.abs(placed) < TABLE).all():
+            middle, radius = circle(placed)
             setting.objects.append(
                 Standing(
-                    entry=entry.name, category=thing.category, color=color,
+                    entry=entry.name, category=thing.category, color=color, material=material,
                     rgb=shade(color, rng) if color else None,
-                    position=(float(at[0]), float(at[1]), float(z)), yaw=yaw, lying=bool(lying),
-                    radius=float(radius), middle=middle, support=support, stands=thing.lies and not lying,
+                    position=(float(at[0]), float(at[1]), float(z)), yaw=yaw, lying=lying,
+                    outline=tuple((float(x), float(y)) for x, y in placed), middle=middle, radius=radius,
+                    support=support, stands=thing.lies and not lying,
                 )
             )  # fmt: skip
             return
 
 
+def _beside(other: Standing, hull: np.ndarray, rng: Generator) -> np.ndarray:
+    """Where the origin of `hull` is when it nearly touches another thing, from any side."""
+    angle, gap = rng.uniform(0, 2 * np.pi), rng.uniform(_APART, 0.02)
+    away = np.array([np.cos(angle), np.sin(angle)])
+    middle, radius = circle(hull)
+    at = np.array(other.middle) - middle + (other.radius + radius) * away
+    for _ in range(3):
+        at = at - (Polygon(hull + at).distance(Polygon(other.outline)) - gap) * away
+    return at
+
+
 def _holder(
     setting: Setting, catalogue: Catalogue, entry: Entry, rng: Generator
 ) -> tuple[tuple[str, int], np.ndarray, float] | None:
-    """Something that stands on the table, is empty, and can carry or hold the entry."""
+    """Something that can carry or hold the entry; where, anywhere on or in it, and how high."""
     for n in rng.permutation(len(setting.objects)):
         other = setting.objects[int(n)]
-        if (
-            other.support is not None
-            or other.lying
-            or any(o.support and o.support[1] == n for o in setting.objects)
-        ):
+        if other.lying or setting.below(int(n)) >= _HIGH:
             continue
         thing = catalogue[other.entry].thing
+        x, y, height = other.position
         if thing.inside is not None and entry.radius < thing.inside[0]:
-            return ("in", int(n)), np.array(other.position[:2]), thing.inside[1]
+            angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0, thing.inside[0] - entry.radius)
+            by = away * np.array([np.cos(angle), np.sin(angle)])
+            return ("in", int(n)), np.array([x, y]) + by, height + thing.inside[1]
         if thing.top is not None and entry.radius < min(thing.top[:2]) * 1.1:
-            return ("on", int(n)), np.array(other.position[:2]), thing.top[2] + 0.0005
+            room = np.maximum(np.array(thing.top[:2]) - entry.radius, 0)
+            by = turn("z", other.yaw)[:2, :2] @ (rng.uniform(-1, 1, 2) * room)
+            return ("on", int(n)), np.array([x, y]) + by, height + thing.top[2] + 0.0005
     return None

@@ -46,6 +46,7 @@ PAINTS: dict[str, Paint] = {
     "keys": Paint((0.55, 0.56, 0.6)),
     "redkey": Paint((0.75, 0.1, 0.1)),
     "wood": Paint((0.6, 0.42, 0.25), gloss=0.25),
+    "clay": Paint((0.72, 0.36, 0.22), gloss=0.15),
     "bark": Paint((0.3, 0.2, 0.1), gloss=0.1),
     "paper": Paint((0.92, 0.9, 0.84), gloss=0.1),
     "tape": Paint((0.8, 0.68, 0.45), gloss=0.5),
@@ -61,6 +62,8 @@ PAINTS: dict[str, Paint] = {
     "crumb": Paint((0.9, 0.75, 0.52), gloss=0.1),
     "flame": Paint((1.0, 0.9, 0.6), glows=True),
 }
+
+MAIN = Paint((0.7, 0.7, 0.7))  # a thing's own colour, before it has one
 
 
 def shade(color: str, rng: Generator) -> Rgb:

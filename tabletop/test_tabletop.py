@@ -1,6 +1,7 @@
 """Tests of the table, run by `make tabletop-test` in the renderer's environment."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from objects import MAKERS, make
 from pycocotools import mask as coco
 from scene_file import photograph, record
 from setting import SURFACES, TABLE, draw
+from shapely import Polygon
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,8 @@ def test_things_on_the_table_stand_apart_and_sides_share_nothing(catalogue, held
         setting = draw(seed, catalogue, held_out=held_out)
         on_table = [thing for thing in setting.objects if thing.support is None]
         for n, a in enumerate(on_table):
-            assert abs(a.middle[0]) + a.radius < TABLE[0]
-            assert abs(a.middle[1]) + a.radius < TABLE[1]
-            for b in on_table[:n]:
-                assert np.hypot(a.middle[0] - b.middle[0], a.middle[1] - b.middle[1]) > a.radius + b.radius
+            assert (np.abs(a.outline) < TABLE).all()
+            assert not any(Polygon(a.outline).intersects(Polygon(b.outline)) for b in on_table[:n])
         assert all(catalogue[thing.entry].held_out == held_out for thing in setting.objects)
         for kind, count in SURFACES.items():
             assert (getattr(setting, kind) >= count - max(1, count // 5)) == held_out
@@ -62,7 +62,24 @@ def test_things_on_the_table_stand_apart_and_sides_share_nothing(catalogue, held
                 holder = catalogue[setting.objects[number].entry].thing
                 assert (holder.inside if name == "in" else holder.top) is not None
                 assert thing.position[2] > 0
+                assert setting.below(setting.objects.index(thing)) <= 2
+            made_of = catalogue[thing.entry].thing
+            assert thing.material in (made_of.material, *made_of.materials)
+            assert thing.color is None or thing.material is None
     assert supported > 20
+
+
+def test_next_to_is_the_gap_between_outlines_not_between_circles(catalogue):
+    """What lies beside the middle of a long thing may be far from it, inside its circle."""
+    setting = draw(0, catalogue, held_out=False)
+    one = replace(setting.objects[0], support=None)
+    long = replace(one, middle=(0.0, 0.0), radius=0.15, outline=((-0.15, 0), (0.15, 0), (0, 0.01)))
+    across = replace(one, middle=(0.0, 0.1), radius=0.02, outline=((0, 0.08), (0.02, 0.1), (0, 0.12)))
+    near = replace(one, middle=(0.0, 0.05), radius=0.02, outline=((0, 0.03), (0.02, 0.05), (0, 0.07)))
+    setting.objects = [long, across]
+    assert setting.relations() == []
+    setting.objects = [long, near]
+    assert setting.relations() == [(0, "next to", 1), (1, "next to", 0)]
 
 
 @pytest.fixture(scope="module")
