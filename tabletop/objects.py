@@ -47,6 +47,11 @@ class Object:
         every = np.concatenate([part.vertices for part in self.parts])
         return every.min(0), every.max(0)
 
+    @property
+    def flat(self) -> bool:
+        """Whether nothing reaches above its top, so that a thin thing may lie across its edge."""
+        return self.top is not None and self.corners[1][2] < self.top[2] + 0.001
+
 
 def _vessel(r0: float, r1: float, h: float, wall: float, belly: float = 0.0, paint: str = "main") -> Part:
     """An open vessel: radius `r0` at the foot, `r1` at the rim."""

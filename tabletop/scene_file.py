@@ -4,8 +4,8 @@ The line is JSON, one object a picture:
     file, size [H, W], complete (whether everything that can be seen is listed), renderer, seed, held_out,
     objects: category; attributes (color, pose, material; null where it cannot be said); box
         [x0, y0, x1, y1] px, x1 and y1 exclusive; center [x, y] px of the visible pixels; depth, metres along
-        the optical axis; visible, share of its outline 0..1; mask, compressed run lengths as in COCO; mesh, its
-        name in the catalogue
+        the optical axis; visible, share of its outline 0..1; mask, compressed run lengths as in COCO; mesh,
+        its name in the catalogue
     relations: [subject, "on" | "in" | "next to" | "behind" | "in front of", object], numbers of objects
     view: elevation and field of view, degrees; distance, metres
 """

@@ -21,7 +21,9 @@ _NEXT = 0.035  # metres between two footprints that are next to each other
 _APART = 0.002  # metres between two footprints at least
 _HIGH = 2  # how many supports lie below an object at most
 _MATERIAL = 0.25  # share of what can be of metal, wood or glass instead of being painted
-_SMALL = 0.075  # metres: what may be put into or onto something else
+_SMALL = 0.075  # metres: radius of what may be put into or onto something else
+_THIN = 0.035  # metres: what is no higher may also reach over the edge of what carries it
+_HOLDERS = ("book", "box", "plate", "bowl", "pan", "pot")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,10 +115,9 @@ class Setting:
                     found.append((n, "next to", m))
         return found
 
-    def below(self, number: int) -> int:
-        """How many supports an object has below it, the table not counted."""
-        support = self.objects[number].support
-        return 0 if support is None else 1 + self.below(support[1])
+    def supports(self, support: tuple[str, int] | None) -> list[int]:
+        """Numbers of the objects below, from the support itself to what stands on the table."""
+        return [] if support is None else [support[1], *self.supports(self.objects[support[1]].support)]
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
@@ -181,6 +182,8 @@ def _choice(rng: Generator, catalogue: Catalogue, wanted: int, held_out: bool) -
     few = [
         names[n] for n in rng.choice(len(names), size=max(2, wanted - int(rng.integers(0, 4))), replace=False)
     ]
+    if rng.random() < 0.6:
+        few[0] = str(rng.choice(_HOLDERS))
     taken: dict[str, Entry] = {}
     for _ in range(4 * wanted):
         if len(taken) == wanted:
@@ -206,16 +209,19 @@ def _place(
     hull = entry.footprint(yaw, lying)
     for _ in range(30):
         support, at, z = None, rng.uniform(-1, 1, 2) * (spread * 1.25, spread), 0.0
-        if entry.radius < _SMALL and not lying and rng.random() < 0.5:
+        if not lying and rng.random() < 0.8:
             found = _holder(setting, catalogue, entry, rng)
             if found is not None:
                 support, at, z = found
-        elif setting.objects and rng.random() < (0.8 if cluttered else 0.35):
+        if support is None and setting.objects and rng.random() < (0.8 if cluttered else 0.35):
             at = _beside(setting.objects[int(rng.integers(len(setting.objects)))], hull, rng)
         placed = hull + at
         outline = Polygon(placed)
+        below = setting.supports(support)
         free = all(
-            outline.distance(Polygon(o.outline)) >= _APART for o in setting.objects if o.support == support
+            outline.distance(Polygon(o.outline)) >= _APART
+            for n, o in enumerate(setting.objects)
+            if n not in below
         )
         if free and (np.abs(placed) < TABLE).all():
             middle, radius = circle(placed)
@@ -248,15 +254,19 @@ def _holder(
     """Something that can carry or hold the entry; where, anywhere on or in it, and how high."""
     for n in rng.permutation(len(setting.objects)):
         other = setting.objects[int(n)]
-        if other.lying or setting.below(int(n)) >= _HIGH:
+        if other.lying or len(setting.supports(other.support)) >= _HIGH:
             continue
         thing = catalogue[other.entry].thing
         x, y, height = other.position
-        if thing.inside is not None and entry.radius < thing.inside[0]:
+        if thing.inside is not None and entry.radius < min(thing.inside[0], _SMALL):
             angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0, thing.inside[0] - entry.radius)
             by = away * np.array([np.cos(angle), np.sin(angle)])
             return ("in", int(n)), np.array([x, y]) + by, height + thing.inside[1]
-        if thing.top is not None and entry.radius < min(thing.top[:2]) * 1.1:
+        thin = entry.thing.corners[1][2] < _THIN
+        if thing.top is not None and (
+            entry.radius < min(min(thing.top[:2]) * 1.1, _SMALL)
+            or (thin and thing.flat and entry.radius < 1.6 * max(thing.top[:2]))
+        ):
             room = np.maximum(np.array(thing.top[:2]) - entry.radius, 0)
             by = turn("z", other.yaw)[:2, :2] @ (rng.uniform(-1, 1, 2) * room)
             return ("on", int(n)), np.array([x, y]) + by, height + thing.top[2] + 0.0005
