@@ -12,7 +12,7 @@ from objects import MAKERS, Object, make
 from scipy.spatial import ConvexHull
 
 MADE = 10  # meshes of our own for each category
-_KEPT = 5  # one of so many is kept for validation
+_KEPT = 5  # one of so many is kept for validation, of ours and of those of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Entry:
     """One mesh.
 
     Attributes:
-        name: "mug-3". thing: the mesh. held_out: only for validation.
+        name: "mug-3", or its source's key. thing: the mesh. held_out: only for validation.
         hull: [K, 2] metres, the convex outline of what it covers of the table, counter-clockwise.
         hull_lying: the same of the thing on its side, or None.
         radius: of the circle around the middle of `hull`, metres.
@@ -49,11 +49,14 @@ class Catalogue:
     def __init__(self, others: list[Object] | None = None) -> None:
         self._entries: dict[str, Entry] = {}
         for category in MAKERS:
-            things = [make(category, number) for number in range(MADE)]
-            things += [thing for thing in others or [] if thing.category == category]
-            for number, thing in enumerate(things):
+            for number in range(MADE):
                 name = f"{category.replace(' ', '-')}-{number}"
-                self._entries[name] = _entry(name, thing, number % _KEPT == _KEPT - 1)
+                self._entries[name] = _entry(name, make(category, number), number % _KEPT == _KEPT - 1)
+            theirs = [thing for thing in others or [] if thing.category == category]
+            for number, thing in enumerate(theirs):
+                if thing.source is not None:
+                    name = thing.source.key
+                    self._entries[name] = _entry(name, thing, number % _KEPT == 1)
 
     categories = tuple(MAKERS)
 

@@ -9,6 +9,7 @@ import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import Polygon
+from surfaces import Paint
 
 _AROUND = 40  # facets of a turned solid
 
@@ -19,14 +20,16 @@ class Part:
 
     Attributes:
         vertices: [V, 3] float64, metres. faces: [F, 3] int64, counter-clockwise from outside.
-        paint: "main", which takes the object's colour, or a name of `surfaces.PAINTS`.
-        uv: [V, 2] float64 of a picture that the part carries, or None.
+        paint: "main", which takes the object's colour, a name of `surfaces.PAINTS`, or a paint of its own.
+        uv: [V, 2] float64, places in `picture`, from its lower left corner in 0..1; or None.
+        picture: uint8 [H, W, 3] RGB that the part carries instead of its paint's colour, or None.
     """
 
     vertices: NDArray[np.float64]
     faces: NDArray[np.int64]
-    paint: str = "main"
+    paint: str | Paint = "main"
     uv: NDArray[np.float64] | None = None
+    picture: NDArray[np.uint8] | None = None
 
     def moved(self, by: ArrayLike = (0, 0, 0), matrix: ArrayLike | None = None) -> Part:
         """The part turned (or scaled) by a 3x3 matrix, then moved."""

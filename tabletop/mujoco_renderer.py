@@ -1,7 +1,7 @@
 """Renders scenes by MuJoCo, without a screen or a GPU: 0.1 s of one core a picture at 256 px.
 
 Every mesh is a mocap body of one model; a scene shows some and moves them. Identities come from segmentation
-rendering, whole outlines from a small picture of each object alone.
+rendering, whole outlines from a small picture of each object alone, wide enough to hold it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from catalogue import Catalogue
 from mesh import Part
 from numpy.typing import NDArray
 from setting import SURFACES, TABLE, Setting
+from silhouette import reach
 from surfaces import MAIN, PAINTS, Paint, surface
 
 _HIDDEN, _SHOWN, _ROOM = 5, 1, 0
-# An object alone is seen in a picture of this side, which shows this much more than the camera does.
-_ALONE, _WIDER = 192, 1.6
+_ALONE = 192  # side of the picture of an object alone, pixels
+_MARGIN, _WIDEST = 1.03, 12.0  # of an object's reach from the middle of the picture, in halves of its side
 _OBJECTS = 16  # in one scene at most
 _GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
 
@@ -33,10 +34,13 @@ class MujocoRenderer:
         catalogue: of meshes.
         held_out: whether those kept for validation are loaded, else the others.
         size: side of the picture, pixels.
+
+    Raises:
+        RuntimeError: MuJoCo finds no way to draw.
     """
 
     def __init__(self, catalogue: Catalogue, *, held_out: bool, size: int = 256) -> None:
-        self._size = size
+        self._catalogue, self._size = catalogue, size
         assets: dict[str, bytes] = {}
         declared: list[str] = []
         bodies: list[str] = []
@@ -59,14 +63,17 @@ class MujocoRenderer:
                 )
         declared += [_material(name, paint) for name, paint in PAINTS.items()]
         declared += [_material(name, MAIN) for name in ("main", *map(_own, range(_OBJECTS)))]
-        declared.append(_material("made of wood", PAINTS["wood"], "table0"))
+        declared.append(_material("made of wood", PAINTS["wood"], "table0", 4))
         self._model = model = mujoco.MjModel.from_xml_string(_xml(declared, bodies, size), assets)
         self._data = mujoco.MjData(model)
         names = [mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_MATERIAL, m) or "" for m in model.geom_matid]
         self._main = np.array([name == "main" for name in names])
         self._materials = model.geom_matid.copy()
-        self._picture = mujoco.Renderer(model, size, size, max_geom=8000)
-        self._alone = mujoco.Renderer(model, _ALONE, _ALONE, max_geom=8000)
+        try:
+            self._picture = mujoco.Renderer(model, size, size, max_geom=8000)
+            self._alone = mujoco.Renderer(model, _ALONE, _ALONE, max_geom=8000)
+        except mujoco.FatalError as error:
+            raise RuntimeError(str(error)) from error
         self._alone.enable_segmentation_rendering()
         self._options = mujoco.MjvOption()
         self._options.geomgroup[:] = [1, 1, 0, 0, 0, 0]
@@ -100,7 +107,7 @@ class MujocoRenderer:
             owner[ids] = n
         identities = np.where(seen[..., 1] == _GEOM, owner[np.maximum(seen[..., 0], 0)], -1)
         self._picture.disable_segmentation_rendering()
-        return picture, identities, self._visible(identities, geoms, camera, view.fov)
+        return picture, identities, self._visible(identities, geoms, camera, setting)
 
     def _arrange(self, setting: Setting) -> dict[int, list[int]]:
         """Shows, moves and paints what the scene has; the geoms of each object."""
@@ -143,15 +150,21 @@ class MujocoRenderer:
         model.vis.headlight.ambient[:] = 0.34 * setting.exposure * light.fill
 
     def _visible(
-        self, identities: NDArray[np.int64], geoms: dict[int, list[int]], camera: mujoco.MjvCamera, fov: float
+        self,
+        identities: NDArray[np.int64],
+        geoms: dict[int, list[int]],
+        camera: mujoco.MjvCamera,
+        setting: Setting,
     ) -> NDArray[np.float64]:
         """Pixels in the picture beside those of the object alone, seen beyond the picture's border too."""
-        model = self._model
-        wide = np.tan(np.radians(fov) / 2) * _WIDER
-        model.vis.global_.fovy = 2 * np.degrees(np.arctan(wide))
-        scale = (self._size * _WIDER / _ALONE) ** 2
+        model, half = self._model, np.tan(np.radians(setting.view.fov) / 2)
         shares = np.zeros(len(geoms))
         for n, ids in geoms.items():
+            thing = setting.objects[n]
+            parts = self._catalogue[thing.entry].parts(thing.lying)
+            wider = min(_MARGIN * reach(parts, thing.position, thing.yaw, setting.view), _WIDEST)
+            model.vis.global_.fovy = 2 * np.degrees(np.arctan(half * wider))
+            scale = (self._size * wider / _ALONE) ** 2
             model.geom_group[:] = _HIDDEN
             model.geom_group[ids] = _SHOWN
             self._alone.update_scene(self._data, camera, self._options)
@@ -174,16 +187,29 @@ def _own(number: int) -> str:
 
 def _geom(name: str, part: Part, assets: dict[str, bytes], declared: list[str]) -> str:
     """One part as a mesh; what takes the object's colour gets its material with each scene."""
+    material = part.paint
+    if isinstance(material, Paint):
+        material = f"{name} paint"
+        declared.append(_material(material, part.paint, name if part.picture is not None else None))
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in part.vertices]
-    lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in part.faces]
+    if part.uv is not None and part.picture is not None:
+        assets[f"{name}.png"] = _png(part.picture)
+        declared.append(f'<texture name="{name}" type="2d" file="{name}.png"/>')
+        lines += [f"vt {u:.5f} {v:.5f}" for u, v in part.uv]
+        lines += [f"f {a + 1}/{a + 1} {b + 1}/{b + 1} {c + 1}/{c + 1}" for a, b, c in part.faces]
+    else:
+        lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in part.faces]
     assets[f"{name}.obj"] = "\n".join(lines).encode()
     declared.append(f'<mesh name="{name}" file="{name}.obj" inertia="shell"/>')
-    return f'<geom type="mesh" mesh="{name}" material="{part.paint}" contype="0" conaffinity="0"/>'
+    return f'<geom type="mesh" mesh="{name}" material="{material}" contype="0" conaffinity="0"/>'
 
 
-def _material(name: str, paint: Paint, texture: str | None = None) -> str:
+def _material(name: str, paint: Paint, texture: str | None = None, repeat: int = 0) -> str:
+    """`repeat` is how often the texture fits into a metre; 0 where the mesh says where it lies."""
     r, g, b = (1.0, 1.0, 1.0) if texture else paint.rgb
-    picture = f' texture="{texture}" texuniform="true" texrepeat="4 4"' if texture else ""
+    picture = f' texture="{texture}"' if texture else ""
+    if repeat:
+        picture += f' texuniform="true" texrepeat="{repeat} {repeat}"'
     glow = ' emission=".8"' if paint.glows else ""
     return (
         f'<material name="{name}" rgba="{r} {g} {b} {paint.alpha}" specular="{paint.gloss}" '

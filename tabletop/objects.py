@@ -15,6 +15,17 @@ from numpy.random import Generator
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a mesh of others is from: a key of its own, title, author, and the licence with its address."""
+
+    key: str
+    title: str
+    author: str
+    licence: str
+    link: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
     """One mesh of a category.
@@ -28,7 +39,7 @@ class Object:
         inside: radius and floor height of what it can hold, or None.
         top: half width, half depth and height of what can stand on it, or None.
         lies: whether it can also be laid on its side.
-        author: of the mesh, where others made it.
+        source: of the mesh, where others made it.
     """
 
     category: str
@@ -39,7 +50,7 @@ class Object:
     inside: tuple[float, float] | None = None
     top: tuple[float, float, float] | None = None
     lies: bool = False
-    author: str | None = None
+    source: Source | None = None
 
     @property
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
