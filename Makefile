@@ -17,7 +17,8 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-test bench kernels-aot clean distclean
+.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-cycles-data tabletop-test \
+	tabletop-cycles-test bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,8 +51,15 @@ tabletop-data: .venv-tabletop/.made ## renders scenes of tables into tabletop-da
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/held-out --count 600 --held-out
 
-tabletop-test: .venv-tabletop/.made ## tests the renderer, in an environment of its own
+tabletop-cycles-data: .venv-cycles/.made ## renders scenes by Cycles, 2,000 and 600 held out, or goes on there (hours)
+	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-train --renderer cycles --count 2000
+	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-held-out --renderer cycles --count 600 --held-out
+
+tabletop-test: .venv-tabletop/.made ## tests the table's renderer, in an environment of its own
 	PYTHONPATH=tabletop .venv-tabletop/bin/python -m pytest -q -p no:cacheprovider tabletop
+
+tabletop-cycles-test: .venv-cycles/.made ## compares Cycles with MuJoCo, in an environment of its own
+	PYTHONPATH=tabletop .venv-cycles/bin/python -m pytest -q -p no:cacheprovider tabletop/test_cycles.py
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest benchmarks
@@ -64,11 +72,13 @@ clean: ## removes what building and testing leave; keeps the environment and run
 	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## removes the environments too
-	rm -rf $(VENV) .venv-tabletop
+	rm -rf $(VENV) .venv-tabletop .venv-cycles
 
 .venv-tabletop/.made: tabletop/requirements.txt
-	$(PYTHON) -m venv .venv-tabletop
-	PIP_CONSTRAINT= .venv-tabletop/bin/python -m pip install -r tabletop/requirements.txt
+.venv-cycles/.made: tabletop/requirements-cycles.txt
+.venv-tabletop/.made .venv-cycles/.made:
+	$(PYTHON) -m venv $(@D)
+	PIP_CONSTRAINT= $(@D)/bin/python -m pip install -r $<
 	@touch $@
 
 $(BIN)/python:

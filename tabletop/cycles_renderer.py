@@ -68,7 +68,6 @@ class CyclesRenderer:
         self._lamp = bpy.data.lights.new("lamp", "SUN")
         self._lamp_object = self._add("lamp", self._lamp)
         scene.world = bpy.data.worlds.new("sky")
-        scene.world.use_nodes = True
         scene.camera = self._add("camera", bpy.data.cameras.new("camera"))
 
     def close(self) -> None:
@@ -188,7 +187,6 @@ class CyclesRenderer:
         if name in self._materials:
             return self._materials[name]
         self._materials[name] = material = bpy.data.materials.new(name)
-        material.use_nodes = True
         nodes, links = material.node_tree.nodes, material.node_tree.links
         surface_inputs = nodes["Principled BSDF"].inputs
         surface_inputs["Base Color"].default_value = _linear(paint.rgb)

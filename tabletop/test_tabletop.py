@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from catalogue import MADE, Catalogue
+from mesh import ball
 from objects import MAKERS, make
 from pycocotools import mask as coco
 from scene_file import photograph, record
-from setting import SURFACES, TABLE, draw
+from setting import SURFACES, TABLE, View, draw
 from shapely import Polygon
+from silhouette import area, reach
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,32 @@ def test_a_plain_thing_has_its_color_in_the_picture(catalogue, renderer):
             assert r > 1.3 * b if setting.objects[n].color == "red" else b > 1.15 * r, (seed, n, r, g, b)
             found += 1
     assert found >= 3
+
+
+def test_a_balls_outline_is_the_circle_that_geometry_says():
+    radius, distance, size = 0.05, 0.6, 400
+    view = View(look_at=(0, 0, 0), distance=distance, azimuth=-70, elevation=35, fov=40)
+    focal = size / 2 / np.tan(np.radians(20))
+    expected = np.pi * (focal * radius / np.sqrt(distance**2 - radius**2)) ** 2
+    parts = (ball(radius),)
+    assert area(parts, (0, 0, 0), 0, view, size) == pytest.approx(expected, rel=0.02)
+    assert reach(parts, (0, 0, 0), 0, view) == pytest.approx(np.sqrt(expected / np.pi) / (size / 2), rel=0.02)
+    aside = (0.35, 0.1, 0.0)  # beyond the border; what the camera does not show counts all the same
+    assert reach(parts, aside, 0, view) > 1
+    assert area(parts, aside, 0, view, size) > 0.5 * expected
+
+
+def test_the_visible_share_counts_what_lies_beyond_the_border(catalogue, renderer):
+    cut = 0
+    for seed in range(30):
+        setting = draw(seed, catalogue, held_out=True)
+        _, identities, visible = renderer.render(setting)
+        for n, thing in enumerate(setting.objects):
+            parts = catalogue[thing.entry].parts(thing.lying)
+            whole = area(parts, thing.position, thing.yaw, setting.view, 128)
+            shown = np.count_nonzero(identities == n)
+            if shown < 150:
+                continue
+            assert visible[n] == pytest.approx(min(1, shown / whole), abs=0.05), (seed, n)
+            cut += reach(parts, thing.position, thing.yaw, setting.view) > 1.6
+    assert cut >= 3
