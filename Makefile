@@ -6,6 +6,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 MINUTES ?= 10
+# Meshes of others for the table: the folder of .sh3f files of Debian's sweethome3d-furniture, unpacked.
+MESHES ?=
+FURNITURE := $(if $(MESHES),--meshes $(MESHES))
 # Each worker holds torch, about 1 GiB; one that runs out of tests takes the other's.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*) sam3i_edge/__init__.py
@@ -17,8 +20,8 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-cycles-data tabletop-test \
-	tabletop-cycles-test bench kernels-aot clean distclean
+.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-test tabletop-cycles-test \
+	bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,13 +50,10 @@ docs: $(VENV)/.dev ## builds the documentation as a site, without a request to a
 train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
-tabletop-data: .venv-tabletop/.made ## renders scenes of tables into tabletop-data/, or goes on there (about an hour)
-	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000
-	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/held-out --count 600 --held-out
-
-tabletop-cycles-data: .venv-cycles/.made ## renders scenes by Cycles, 2,000 and 600 held out, or goes on there (hours)
-	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-train --renderer cycles --count 2000
-	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-held-out --renderer cycles --count 600 --held-out
+tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
+	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000 $(FURNITURE)
+	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-train --renderer cycles --count 2000 $(FURNITURE)
+	.venv-cycles/bin/python tabletop/generate.py tabletop-data/held-out --renderer cycles --count 600 --held-out $(FURNITURE)
 
 tabletop-test: .venv-tabletop/.made ## tests the table's renderer, in an environment of its own
 	PYTHONPATH=tabletop .venv-tabletop/bin/python -m pytest -q -p no:cacheprovider tabletop

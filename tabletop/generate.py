@@ -28,7 +28,7 @@ from setting import draw
 from sweethome import read_libraries
 from tqdm import tqdm
 
-_SHARD = 50  # scenes written by one worker between two looks at what is left
+_SHARD = 10  # scenes written by one worker between two looks at what is left
 _RENDERERS = {  # name -> module, class, what to do where it does not start
     "mujoco": (
         "mujoco_renderer",

@@ -1,4 +1,4 @@
-"""Renders scenes by MuJoCo, without a screen or a GPU: 0.1 s of one core a picture at 256 px.
+"""Renders scenes by MuJoCo, without a screen or a GPU: 0.07 s of one core a picture at 256 px.
 
 Every mesh is a mocap body of one model; a scene shows some and moves them. Identities come from segmentation
 rendering, whole outlines from a small picture of each object alone, wide enough to hold it.
