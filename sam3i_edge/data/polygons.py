@@ -54,7 +54,6 @@ def _single(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.
         first, last = int(changes.min()), int(changes.max())
         sides = np.cumsum(np.bincount(changes - first)) % 2 == 1
         inside[first : last + 1] = sides[: height * width - first]
-        inside[last + 1 :] = sides[-1]
     return inside
 
 

@@ -22,7 +22,7 @@ _KNOWN: Final = (
     "LVIS or PACO, or RefCOCO's references as JSON or Parquet"
 )
 _BOM: Final = b"\xef\xbb\xbf"  # as Windows tools write it
-_PICKLES: Final = (b"\x80", b"(lp", b"(dp")
+_PICKLES: Final = (b"\x80", b"(lp", b"(dp", b"]q", b"}q")  # lists and dicts by any protocol
 
 
 def open_source(

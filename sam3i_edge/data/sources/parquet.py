@@ -13,6 +13,7 @@ when they are asked for, a group of rows at a time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import defaultdict
@@ -23,7 +24,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from sam3i_edge.bundle.manifest import first_problem
@@ -186,19 +186,17 @@ class ParquetSource:
         name, rows = self._pictures[number]
         if rows[0].size is not None:
             return rows[0].size
-        if self.folder is None:
-            height, width = self._pixels(rows[0]).shape[:2]
-            return height, width
-        with Image.open(self.folder / name) as picture:
-            return picture.height, picture.width
+        pixels = self._pixels(rows[0]) if self.folder is None else load_image(self.folder / name)
+        return pixels.shape[0], pixels.shape[1]
 
     def _pixels(self, row: _Row) -> NDArray[np.uint8]:
         """Of a picture inside the table; the group of rows that was read last is kept."""
         file, group, place = row.place
         if self._group is None or self._group[0] != (file, group):
-            column = _parquet(self._files[file]).read_row_group(group, columns=[_IMAGE]).column(0)
-            self._group = ((file, group), column)
-        value = self._group[1][place].as_py()
+            with _damage(self._files[file]) as parquet:
+                rows = parquet.ParquetFile(self._files[file]).read_row_group(group, columns=[_IMAGE])
+                self._group = ((file, group), [value.as_py() for value in rows.column(0)])
+        value = self._group[1][place]
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise DataError(
@@ -211,36 +209,48 @@ class ParquetSource:
         coco = list(load_vocabulary("coco").categories)
         numbers = dict(zip((i for i in range(1, 91) if i not in _UNUSED_IDS), coco, strict=True))
         for file, path in enumerate(self._files):
-            table = _parquet(path)
-            columns = _columns(path, table.schema_arrow.names)
-            inside = _IMAGE in table.schema_arrow.names
-            for group in range(table.num_row_groups):
-                for place, values in enumerate(table.read_row_group(group, columns=columns).to_pylist()):
-                    number += 1
-                    try:
-                        row = _row(number, values, inside, numbers, (file, group, place))
-                    except (ValidationError, ValueError) as error:
-                        raise DataError(f"{path}: row {number}: {_said(error)}") from error
-                    category, is_known = self._category(vocabulary, row.category)
-                    if not is_known:
-                        unknown[category] = None
-                    split = values.get("split") or path.stem.partition("-")[0]
-                    yield replace(row, category=category), str(split), inside
+            for group, place, inside, values in _values(path):
+                number += 1
+                try:
+                    row = _row(number, values, inside, numbers, (file, group, place))
+                except ValueError as error:
+                    raise DataError(f"{path}: row {number}: {_said(error)}") from error
+                category, is_known = self._category(vocabulary, row.category)
+                if not is_known:
+                    unknown[category] = None
+                split = values.get("split") or path.stem.partition("-")[0]
+                yield replace(row, category=category), str(split), inside
 
     def _category(self, vocabulary: Vocabulary, name: str) -> tuple[str, bool]:
         return category_of(vocabulary, name) if name else (self._thing, True)
 
 
-def _parquet(path: Path) -> Any:
+def _values(path: Path) -> Iterator[tuple[int, int, bool, dict[str, Any]]]:
+    """Every row but for its picture: group, row in it, whether the picture is there, values by column."""
+    with _damage(path) as parquet:
+        table = parquet.ParquetFile(path)
+        names, groups = table.schema_arrow.names, table.num_row_groups
+    columns = _columns(path, names)
+    for group in range(groups):
+        with _damage(path):
+            rows = table.read_row_group(group, columns=columns).to_pylist()
+        for place, values in enumerate(rows):
+            yield group, place, _IMAGE in names, values
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[Any]:
+    """Gives pyarrow's module for Parquet, and says of which file it complains."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise RuntimeUnavailable(f"{path}: tables need pyarrow: {install_hint('parquet')}") from error
     try:
-        return parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise DataError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from error
+        yield parquet
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is no Parquet file, or damaged: {reason}") from error
 
 
 def _columns(path: Path, names: Sequence[str]) -> list[str]:

@@ -130,9 +130,9 @@ def test_the_pickle_is_never_read(save, tmp_path: Path) -> None:
         for content in (Evil(), [Evil()], {"a": Evil()}, REFERENCES):
             path = tmp_path / "refs(unc).p"
             path.write_bytes(pickle.dumps(content, protocol))
-            with pytest.raises(DataError) as refused:
+            plain = protocol < 2 and isinstance(content, Evil)
+            with pytest.raises(DataError, match="must be a JSON object" if plain else "is a Python pickle"):
                 opened(path)
-            assert "Python pickle" in str(refused.value) or "must be a JSON object" in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
