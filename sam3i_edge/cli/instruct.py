@@ -15,8 +15,8 @@ def instruct(
     source: Annotated[
         str,
         typer.Argument(
-            help="Annotated pictures: a scene file (scenes.jsonl), COCO, LVIS or PACO instances, SAM3-I's "
-            "annotations; or a folder that holds one."
+            help="Annotated pictures: a scene file (scenes.jsonl), COCO, LVIS or PACO instances, RefCOCO's "
+            "references as JSON or Parquet, SAM3-I's annotations; or a folder that holds one."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; the same command goes on.")],
@@ -26,6 +26,13 @@ def instruct(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures. [default: looked for beside SOURCE]")
     ] = None,
+    instances: Annotated[
+        Path | None, typer.Option(help="Of RefCOCO's references. [default: instances.json beside SOURCE]")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of RefCOCO, such as train. [default: all]")] = "",
+    pixel_colors: Annotated[
+        bool, typer.Option("--pixel-colors", help="Colours from pixels where SOURCE tells none.")
+    ] = False,
     levels: Annotated[str, typer.Option(help="Some of concept, simple, complex.")] = "concept,simple,complex",
     per_image: Annotated[
         int, typer.Option("--per-image", min=1, max=1_000, help="Instructions of a picture, at most.")
@@ -79,6 +86,9 @@ def instruct(
     config = InstructConfig(
         source=str(Path(source).resolve()),
         images=str(images.resolve()) if images else "",
+        instances=str(instances.resolve()) if instances else "",
+        split=split,
+        pixel_colors=pixel_colors,
         vocabulary=vocabulary,
         levels=tuple(as_level(level.strip()) for level in levels.split(",")),
         per_image=per_image,

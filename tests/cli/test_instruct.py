@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -89,6 +90,49 @@ def test_coco_instances_are_sent_here_and_read(scenes, tmp_path, tiny_bundle, fl
     assert main(["evaluate", str(tiny_bundle.root), "--data", str(out)]) == 0
 
 
+@pytest.fixture
+def references(scenes, tmp_path):
+    """RefCOCO's two files, of the drawn scenes; their colours are in the pixels alone."""
+    lines = [json.loads(line) for line in (scenes / "scenes.jsonl").read_text().splitlines()]
+    categories = sorted({thing["category"] for line in lines for thing in line["objects"]})
+    things = [(number, thing) for number, line in enumerate(lines) for thing in line["objects"]]
+    coco = {
+        "images": [
+            {"id": number, "file_name": line["file"], "height": line["size"][0], "width": line["size"][1]}
+            for number, line in enumerate(lines)
+        ],
+        "annotations": [
+            {"id": i, "image_id": number, "category_id": categories.index(thing["category"]),
+             "segmentation": thing["mask"]}
+            for i, (number, thing) in enumerate(things)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(categories)],
+    }  # fmt: skip
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    said = [
+        {"ref_id": i, "ann_id": i, "image_id": number, "split": "val" if number else "train",
+         "sentences": [{"sent": f"own words {i}"}]}
+        for i, (number, _) in enumerate(things)
+    ]  # fmt: skip
+    (tmp_path / "refs.json").write_text(json.dumps(said))
+    return tmp_path / "refs.json"
+
+
+def test_refcoco_keeps_its_sentences_and_pixels_tell_colours(references, scenes, tmp_path, capsys):
+    texts = {}
+    for name, more in (("plain", []), ("colours", ["--pixel-colors"])):
+        arguments = ["instruct", str(references), "-o", str(tmp_path / name), "--vocabulary", "shapes", *more]
+        arguments += ["--instances", str(tmp_path / "coco.json"), "--images", str(scenes / "images")]
+        assert main([*arguments, "--split", "val", "--per-image", "40"]) == 0
+        records = read_annotations(tmp_path / name / "annotations.json")
+        assert len({record.file_name for record in records}) == 3, "one of four is no part of the split"
+        texts[name] = [text for r in records for text in (*r.concept, *r.simple, *r.complex)]
+        assert sum(text.startswith("own words") for text in texts[name]) > 6
+    colour = re.compile(r"\b(red|green|blue|yellow|purple|orange|white|black)\b")
+    assert not [text for text in texts["plain"] if colour.search(text)]
+    assert [text for text in texts["colours"] if colour.search(text)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -99,6 +143,8 @@ def test_coco_instances_are_sent_here_and_read(scenes, tmp_path, tiny_bundle, fl
             1,
             "vocabulary none: No such file or directory; give one of shapes, tabletop",
         ),
+        (["--split", "val"], 2, "split is for RefCOCO"),
+        (["--instances", "a.json"], 2, "instances are for RefCOCO"),
         (["--workers", "2", "--ray", "auto"], 2, "give one of --workers, --ray and --llm-url"),
         (["--llm-url", "http://127.0.0.1:9/v1"], 2, "--llm-url and --llm-model belong together"),
     ],

@@ -34,6 +34,9 @@ class InstructConfig:
     Attributes:
         source: file or folder of annotated pictures.
         images: folder of the pictures; "" looks for it beside the source.
+        instances: of RefCOCO's references; "" takes `instances.json` beside them.
+        split: of RefCOCO; "" takes all.
+        pixel_colors: whether pixels tell a colour of which the source says nothing.
         vocabulary: name or JSON file.
         levels: asked for.
         per_image: instructions of a picture, at most.
@@ -44,6 +47,9 @@ class InstructConfig:
 
     source: str
     images: str = ""
+    instances: str = ""
+    split: str = ""
+    pixel_colors: bool = False
     vocabulary: str = "coco"
     levels: tuple[Level, ...] = LEVELS
     per_image: int = 12
@@ -117,9 +123,18 @@ def opened(config: InstructConfig) -> tuple[Source, Vocabulary]:
 
     Raises:
         DataError: one of them is missing or breaks its layout.
+        ValueError: `instances` or `split` is given for another kind than RefCOCO.
     """
     vocabulary = load_vocabulary(config.vocabulary)
-    return open_source(config.source, vocabulary, images=config.images or None), vocabulary
+    source = open_source(
+        config.source,
+        vocabulary,
+        images=config.images or None,
+        instances=config.instances or None,
+        split=config.split or None,
+        pixel_colors=config.pixel_colors,
+    )
+    return source, vocabulary
 
 
 def shard_count(config: InstructConfig) -> int:
