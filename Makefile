@@ -11,7 +11,7 @@ MESHES ?=
 FURNITURE := $(if $(MESHES),--meshes $(MESHES))
 # Each worker holds torch, about 1 GiB; one that runs out of tests takes the other's.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
-MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*) sam3i_edge/__init__.py
+MADE_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/include/* native/src/mask_rle.cpp native/src/pixel_values.cpp) sam3i_edge/__init__.py
 # The tested set, for what is installed and for what pip builds the package with.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt

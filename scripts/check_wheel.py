@@ -16,7 +16,14 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {"CMakeLists.txt", "native/sam3i.h", "LICENSE", "README.md", "constraints.txt", "tests/conftest.py"}
+SOURCES = {
+    "CMakeLists.txt",
+    "native/include/sam3i.h",
+    "LICENSE",
+    "README.md",
+    "constraints.txt",
+    "tests/conftest.py",
+}
 LIBRARY = re.compile(r"sam3i_edge/(lib)?sam3i_edge\.(so|dylib|dll)")
 # The tested set, for what is installed and for what builds the package; relative to ROOT.
 CONSTRAINED = os.environ | {"PIP_CONSTRAINT": "constraints.txt", "PIP_BUILD_CONSTRAINT": "constraints.txt"}

@@ -1,6 +1,6 @@
 """Writes the tables that native/ takes from Python: HTML's entities, and the words and patterns of `levels`.
 
-    python scripts/native_tables.py            tests/native/test_tables.py finds a table that is no longer the same
+python scripts/native_tables.py        tests/native/test_tables.py finds a table that is old
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from sam3i_edge import levels
 FOLDER = Path(__file__).parents[1] / "native/src"
 _HEAD = "// Written by scripts/native_tables.py: do not edit.\n"
 _SETS = (
-    "ARTICLES", "QUANTIFIERS", "ORDINALS", "POSITIONS", "PREPOSITIONS", "CLAUSES", "RELATION_VERBS", "NARROWING",
-    "WEAK_PLACEHOLDERS", "PLACEHOLDERS", "CLASS_WORDS", "VISIBLE", "QUESTIONS", "NOT_SUPERLATIVE",
+    "ARTICLES", "QUANTIFIERS", "ORDINALS", "POSITIONS", "PREPOSITIONS", "CLAUSES", "RELATION_VERBS",
+    "NARROWING", "WEAK_PLACEHOLDERS", "PLACEHOLDERS", "CLASS_WORDS", "VISIBLE", "QUESTIONS",
+    "NOT_SUPERLATIVE",
 )  # fmt: skip
 _PATTERNS = ("SEEN_CLAUSE", "REQUEST", "PURPOSE")
 
 
 def entities() -> str:
-    """The entities of HTML 5, and the names in capitals that ftfy adds to them, in the order of their bytes."""
+    """The entities of HTML 5, and the names in capitals that ftfy adds, in the order of their bytes."""
     plain = dict(html.entities.html5)
     shouted = {}
     for name, text in plain.items():
@@ -42,9 +43,8 @@ def level_words() -> str:
         words = " ".join(sorted(getattr(levels, f"_{name}")))
         text += f"const Words {_constant(name)}{{\n{_literals(words, ' ')}}};\n"
     for name in _PATTERNS:
-        text += (
-            f"constexpr const char* {_constant(name)} =\n{_literals(getattr(levels, f'_{name}').pattern, '|')};\n"
-        )
+        pattern = _literals(getattr(levels, f"_{name}").pattern, "|")
+        text += f"constexpr const char* {_constant(name)} =\n{pattern};\n"
     return text
 
 

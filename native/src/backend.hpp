@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace sam3i {
+namespace sam3i::core {
 
 enum class Type { float32, int64, boolean };
 
@@ -61,4 +61,4 @@ struct Backend {
 // Those that were built in, in the order of runtime "auto".
 const std::vector<Backend>& backends();
 
-}  // namespace sam3i
+}  // namespace sam3i::core

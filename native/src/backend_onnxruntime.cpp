@@ -9,7 +9,7 @@
 #include "backend.hpp"
 #include "error.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -155,4 +155,4 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
 
 Backend onnxruntime_backend() { return {"onnxruntime", version, missing, open}; }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -9,7 +9,7 @@
 #include "backend.hpp"
 #include "error.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -164,4 +164,4 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
 
 Backend openvino_backend() { return {"openvino", version, missing, open}; }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -1,6 +1,6 @@
 #include "backend.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 #ifdef SAM3I_HAS_ONNXRUNTIME
 Backend onnxruntime_backend();
@@ -21,4 +21,4 @@ const std::vector<Backend>& backends() {
     return built;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -10,7 +10,7 @@
 #include "error.hpp"
 #include "manifest.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace fs = std::filesystem;
 
@@ -131,4 +131,4 @@ fs::path Bundle::graph(const Variant& variant, const std::string& name) const {
     return path;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace sam3i {
+namespace sam3i::core {
 
 struct FileRecord {
     uint64_t bytes;
@@ -67,4 +67,4 @@ std::string read_file(const std::filesystem::path& path);
 // The locations of external data in an ONNX file. Throws std::invalid_argument where the bytes are none.
 std::set<std::string> external_data(std::string_view content);
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -10,7 +10,7 @@
 
 #include "error.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace fs = std::filesystem;
 
@@ -148,4 +148,4 @@ int usable_cores() {
     return std::max(1, cores);
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

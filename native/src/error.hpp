@@ -6,7 +6,7 @@
 
 #include "sam3i.h"
 
-namespace sam3i {
+namespace sam3i::core {
 
 // What a function of the C interface answers with: the status, and the line for sam3i_last_error().
 struct Error : std::runtime_error {
@@ -14,4 +14,4 @@ struct Error : std::runtime_error {
     int32_t status;
 };
 
-}  // namespace sam3i
+}  // namespace sam3i::core

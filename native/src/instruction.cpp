@@ -7,7 +7,7 @@
 #include "error.hpp"
 #include "unicode.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -360,4 +360,4 @@ Text check_instruction(std::string_view text) {
     return cleaned;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace sam3i {
+namespace sam3i::core {
 
 // One line, single blanks, lower case; entities unescaped, quotes straight, full-width letters plain, NFC. What ftfy
 // repairs of wrong encodings ("Ã©" for "é") is left as it is.
@@ -16,4 +16,4 @@ std::u32string plain(std::u32string text);
 // The cleaned instruction. Throws Error(SAM3I_BAD_INSTRUCTION): blank, over 10,000 characters or 2,000 words, no UTF-8.
 std::u32string check_instruction(std::string_view text);
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -10,7 +10,7 @@
 #include "sam3i.h"
 #include "unicode.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -150,4 +150,4 @@ int32_t route(std::u32string_view instruction) {
     return used > 0 || narrows(words) ? SAM3I_SIMPLE : SAM3I_CONCEPT;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

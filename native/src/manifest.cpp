@@ -7,7 +7,7 @@
 #include "error.hpp"
 #include "levels.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -244,4 +244,4 @@ Manifest read_manifest(std::string_view text, const std::string& place) {
     }
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -7,7 +7,7 @@
 
 #include "bundle.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -93,4 +93,4 @@ std::set<std::string> external_data(std::string_view content) {
     return found;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -2,7 +2,7 @@
 
 #include "segmenter.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -56,7 +56,8 @@ std::vector<Grid> parts(Grid grid) {
     return found;
 }
 
-// The outer edge of one region: from the top left corner of its first pixel down, with the region on the left hand.
+// The outer edge of one region: from the top left corner of its first pixel, which comes last, down,
+// with the region on the left hand.
 void add_ring(const Grid& grid, bool hole, Rings& rings) {
     constexpr int32_t kAcross[] = {0, 1, 0, -1}, kDown[] = {1, 0, -1, 0};  // south, east, north, west
     int32_t x = 0, y = 0, heading = 0;
@@ -68,11 +69,11 @@ void add_ring(const Grid& grid, bool hole, Rings& rings) {
         return grid.has(column, row);
     };
     do {
-        rings.points.push_back(static_cast<float>(grid.x + x));
-        rings.points.push_back(static_cast<float>(grid.y + y));
         do {
             x += kAcross[heading], y += kDown[heading];
         } while (filled(0) && !filled(1));
+        rings.points.push_back(static_cast<float>(grid.x + x));
+        rings.points.push_back(static_cast<float>(grid.y + y));
         heading = (heading + (filled(1) ? 3 : 1)) % 4;
     } while (x != start || y != 0 || heading != 0);
     rings.hole.push_back(hole ? 1 : 0);
@@ -116,4 +117,4 @@ Rings trace(const std::vector<uint32_t>& counts, int32_t width, int32_t height) 
     return rings;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -5,7 +5,7 @@
 
 #include "error.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -106,4 +106,4 @@ Picture upright(const sam3i_image& image) {
     return picture;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -6,7 +6,7 @@
 
 #include "sam3i.h"
 
-namespace sam3i {
+namespace sam3i::core {
 
 struct Picture {
     int32_t width, height;
@@ -17,4 +17,4 @@ struct Picture {
 // Throws Error(SAM3I_BAD_IMAGE or SAM3I_INVALID_ARGUMENT).
 Picture upright(const sam3i_image& image);
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -11,18 +11,18 @@
 #include "segmenter.hpp"
 
 struct sam3i_segmenter {
-    std::shared_ptr<sam3i::Segmenter> it;
+    std::shared_ptr<sam3i::core::Segmenter> it;
 };
 struct sam3i_scene {
-    std::unique_ptr<sam3i::Scene> it;
+    std::unique_ptr<sam3i::core::Scene> it;
 };
 struct sam3i_result {
-    std::unique_ptr<sam3i::Result> it;
+    std::unique_ptr<sam3i::core::Result> it;
 };
 
 namespace {
 
-using sam3i::Error;
+using sam3i::core::Error;
 
 thread_local std::string last_error;
 
@@ -76,7 +76,7 @@ void write(Struct* target, const char* name, Struct values, size_t least) {
     std::memcpy(static_cast<void*>(target), &values, size);
 }
 
-const sam3i::Instance& instance_of(const sam3i_result* result, int32_t index) {
+const sam3i::core::Instance& instance_of(const sam3i_result* result, int32_t index) {
     require(result, "result");
     const auto count = static_cast<int32_t>(result->it->instances.size());
     if (index < 0 || index >= count) {
@@ -95,7 +95,7 @@ const char* sam3i_last_error(void) { return last_error.c_str(); }
 const char* const* sam3i_runtimes(void) {
     static const std::vector<const char*> names = [] {
         std::vector<const char*> built;
-        for (const auto& backend : sam3i::backends()) built.push_back(backend.name);
+        for (const auto& backend : sam3i::core::backends()) built.push_back(backend.name);
         built.push_back(nullptr);
         return built;
     }();
@@ -114,7 +114,7 @@ int32_t sam3i_open(const char* bundle, const sam3i_open_options* options, sam3i_
                                                     std::to_string(wanted.threads));
         }
         auto opened = std::make_unique<sam3i_segmenter>();
-        opened->it = std::make_shared<sam3i::Segmenter>(bundle, wanted);
+        opened->it = std::make_shared<sam3i::core::Segmenter>(bundle, wanted);
         *segmenter = opened.release();
     });
 }

@@ -13,7 +13,7 @@
 #include "picture.hpp"
 #include "unicode.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -489,4 +489,4 @@ const Rings& Result::rings(size_t index) const {
     return rings_.emplace(index, trace(outlined.counts, answer.width, answer.height)).first->second;
 }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

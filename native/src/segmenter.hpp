@@ -16,7 +16,7 @@
 #include "sam3i.h"
 #include "tokenizer.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 struct Choice {
     const Backend* backend;
@@ -134,4 +134,4 @@ private:
 // The outlines of the mask with these run lengths; sam3i_edge/masks/outline.py.
 Rings trace(const std::vector<uint32_t>& counts, int32_t width, int32_t height);
 
-}  // namespace sam3i
+}  // namespace sam3i::core

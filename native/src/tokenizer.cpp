@@ -9,7 +9,7 @@
 #include "error.hpp"
 #include "unicode.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -231,7 +231,10 @@ Text Tokenizer::Parts::normalize(Text text) const {
         }
         text = blanks;
     }
-    return lower_case ? lower(text) : text;
+    if (!lower_case) return text;
+    Text small;  // letter by letter, where Python looks at a whole word for the Greek sigma
+    for (const char32_t point : text) small += lower({&point, 1});
+    return small;
 }
 
 void Tokenizer::Parts::encode_word(const std::vector<std::string>& characters, std::vector<int64_t>& ids) const {
@@ -365,4 +368,4 @@ const std::string& Tokenizer::token(int64_t id) const {
 
 int64_t Tokenizer::size() const { return parts_->size; }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sam3i {
+namespace sam3i::core {
 
 // What cannot be used of a file: anything that this does not do as the `tokenizers` library does is refused.
 class Tokenizer {
@@ -29,4 +29,4 @@ private:
     std::unique_ptr<Parts> parts_;
 };
 
-}  // namespace sam3i
+}  // namespace sam3i::core

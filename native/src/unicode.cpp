@@ -7,7 +7,7 @@
 
 #include "error.hpp"
 
-namespace sam3i {
+namespace sam3i::core {
 
 namespace {
 
@@ -124,4 +124,4 @@ std::u32string normalized(std::u32string_view text) { return composed(text, UTF8
 
 std::u32string compatible(char32_t point) { return composed({&point, 1}, UTF8PROC_STABLE | UTF8PROC_COMPAT); }
 
-}  // namespace sam3i
+}  // namespace sam3i::core

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace sam3i {
+namespace sam3i::core {
 
 // The code points of UTF-8. Throws Error(SAM3I_BAD_INSTRUCTION) where it is none, also for halves of a surrogate pair.
 std::u32string decode_utf8(std::string_view text);
@@ -22,4 +22,4 @@ std::u32string lower(std::u32string_view text);      // str.lower()
 std::u32string normalized(std::u32string_view text);  // NFC
 std::u32string compatible(char32_t point);            // NFKC
 
-}  // namespace sam3i
+}  // namespace sam3i::core

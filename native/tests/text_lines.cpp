@@ -14,18 +14,19 @@
 
 int main(int argc, char** argv) try {
     using nlohmann::json;
+    namespace core = sam3i::core;
     const std::string kind = argc > 1 ? argv[1] : "";
-    const auto tokenizer = argc > 2 ? std::make_unique<sam3i::Tokenizer>(sam3i::read_file(argv[2]), argv[2]) : nullptr;
+    const auto tokenizer = argc > 2 ? std::make_unique<core::Tokenizer>(core::read_file(argv[2]), argv[2]) : nullptr;
     std::ios::sync_with_stdio(false);
     for (std::string line; std::getline(std::cin, line);) {
-        const std::u32string text = sam3i::decode_utf8(json::parse(line).get<std::string>());
+        const std::u32string text = core::decode_utf8(json::parse(line).get<std::string>());
         json answer;
         if (kind == "clean") {
-            answer = sam3i::encode_utf8(sam3i::clean(text));
+            answer = core::encode_utf8(core::clean(text));
         } else if (kind == "plain") {
-            answer = sam3i::encode_utf8(sam3i::plain(text));
+            answer = core::encode_utf8(core::plain(text));
         } else if (kind == "level") {
-            answer = sam3i::kLevelNames[sam3i::route(text)];
+            answer = core::kLevelNames[core::route(text)];
         } else if (kind == "tokens" && tokenizer != nullptr) {
             answer = tokenizer->encode(text);
         } else {

@@ -139,7 +139,7 @@ def resize_mask_logits(
     """Masks at the size of the image: logits resized bilinearly, then cut, in the official order.
 
     Half-pixel centres, edges repeated, no antialiasing (align_corners False). This is the definition that
-    `native/sam3i.cpp` repeats operation by operation in float32, so both give the same pixels.
+    `native/src/mask_rle.cpp` repeats operation by operation in float32, so both give the same pixels.
 
     Args:
         logits: [N, h, w] float32.
@@ -183,7 +183,7 @@ def sigmoid(logit: float) -> float:
 
 
 def _taps(cells: int, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Per output pixel the two cells it lies between and the weight of the second; see native/sam3i.h.
+    """Per output pixel the two cells it lies between and the weight of the second; see `sam3i.h`.
 
     Integers until the one division: positions are exact, so every machine gives the same weights.
     """

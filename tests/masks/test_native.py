@@ -208,7 +208,16 @@ def test_the_header_is_c(tmp_path):
     source.write_text(
         '#include "sam3i.h"\nint main(void) { return sam3i_abi_version() != SAM3I_ABI_VERSION; }\n'
     )
-    flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I", ROOT / "native"]
+    flags = [
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+        "-Werror",
+        "-fsyntax-only",
+        "-I",
+        ROOT / "native/include",
+    ]
     done = subprocess.run([compiler, *flags, source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

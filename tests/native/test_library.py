@@ -1,0 +1,168 @@
+"""libsam3i, built here with every runtime whose headers are here: CTest, and answers that equal Python's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sam3i_edge.bundle.folder import Bundle
+from sam3i_edge.bundle.writing import new_bundle
+
+ROOT = Path(__file__).parents[2]
+NANO = ROOT / "sam3i_edge/assets/sam3i-nano"
+LOW = 0.05  # of random weights no score is high
+CASES = (
+    "nano-onnxruntime-fp32",
+    "nano-openvino-fp32",
+    "boxes-onnxruntime-fp32",
+    "onnxruntime-int8",
+    "openvino-int8",
+)
+
+
+@pytest.fixture(scope="session")
+def with_openvino(made_once, quantized) -> Path:
+    """The int8 bundle and the nano, each with its graphs for OpenVINO beside those for ONNX Runtime."""
+    from sam3i_edge.export.openvino.ir import write_ir
+
+    def add(bundle: Bundle, folder: Path, precision: str) -> None:
+        source = bundle.manifest.variants[f"onnx-{precision}"]
+        with new_bundle(folder, base=bundle) as made:
+            (made.path / f"openvino-{precision}").mkdir()
+            graphs = {name: f"openvino-{precision}/{name}.xml" for name in source.graphs}
+            for name, path in graphs.items():
+                write_ir(bundle.root / source.graphs[name], made.path / path, precision)
+            variant = source.model_copy(update={"runtime": "openvino", "graphs": graphs})
+            made.finish(variants={f"openvino-{precision}": variant})
+
+    def make(folder: Path) -> None:
+        add(Bundle.open(NANO), folder / "nano", "fp32")
+        add(quantized.bundle, folder / "int8", "int8")
+
+    return made_once("native-with-openvino", make)
+
+
+def ctest(building, built: Path, fixtures: Path, *options: str) -> str:
+    environment = os.environ | {"SAM3I_FIXTURES": str(fixtures)}
+    return building.run("ctest", "--test-dir", built, "--output-on-failure", *options, env=environment)
+
+
+def test_ctest(building, built, fixtures):
+    """Masks and pixels, refusals, threads, and the header in C and without exceptions."""
+    told = ctest(building, built, fixtures, "-E", "check_answers")
+    assert "100% tests passed" in told
+    assert "Skipped" not in told
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_are_pythons(building, built, fixtures, recorded, request, case):
+    *model, runtime, precision = case.split("-")
+    if runtime not in building.runtimes():
+        pytest.skip(f"needs the headers of {runtime}")
+    threshold, boxes = LOW, 0
+    if model == ["boxes"]:
+        bundle, boxes = fixtures / "tiny-boxes", 3
+    else:
+        folder = request.getfixturevalue("with_openvino")
+        bundle = folder / (model[0] if model else precision)
+        threshold = None if model else LOW
+    recorded.record(
+        fixtures / "answers",
+        case,
+        bundle,
+        runtime=runtime,
+        precision=precision,
+        threshold=threshold,
+        boxes=boxes,
+    )
+    environment = os.environ | {"SAM3I_FIXTURES": str(fixtures)}
+    told = building.run(built / "tests/check_answers", case, env=environment)
+    assert told.startswith("300 questions")
+    assert " 0 failed" in told
+
+
+def test_an_onnx_bundle_opens_in_openvino(building, built, fixtures, recorded):
+    """Float graphs for ONNX Runtime, which OpenVINO reads as they are; quantized ones are refused."""
+    if "openvino" not in building.runtimes():
+        pytest.skip("needs openvino")
+    picture, out = fixtures / "picture.ppm", fixtures / "overlay.png"
+    write_ppm(picture, recorded)
+    options = {"env": os.environ | {"SAM3I_RUNTIME": "openvino"}}
+    told = building.run(built / "examples/segment", NANO, picture, "every shape", out, **options)
+    assert "openvino" in told
+    assert "onnx-fp32" in told
+    assert out.read_bytes()[:4] == b"\x89PNG"
+
+
+def write_ppm(path: Path, recorded) -> None:
+    import numpy as np
+
+    image = recorded.draw_scene(np.random.default_rng(1), (240, 320)).image
+    path.write_bytes(b"P6 320 240 255\n" + image.tobytes())
+
+
+def test_what_is_missing_is_a_cmake_error(building, tmp_path):
+    """A runtime that was asked for and is not there is said, with what to do."""
+    building.configured(tmp_path / "none")
+    for option, words in (("ONNXRUNTIME", "-DORT_ROOT=DIR"), ("OPENVINO", "-DOpenVINO_DIR=DIR")):
+        command = ["cmake", "-S", ROOT / "native", "-B", tmp_path / option, f"-DSAM3I_{option}=ON"]
+        command += ["-DCMAKE_DISABLE_FIND_PACKAGE_OpenVINO=ON", "-DCMAKE_FIND_ROOT_PATH=/nowhere"]
+        command += [
+            "-Donnxruntime_LIBRARY=onnxruntime_LIBRARY-NOTFOUND",
+            "-DCMAKE_FIND_LIBRARY_SUFFIXES=.none",
+        ]
+        import subprocess
+
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert words in " ".join(done.stderr.split()) or "libsam3i needs" in done.stderr
+
+
+def test_an_installed_library_is_found_by_others(building, built, tmp_path):
+    """`find_package(sam3i)` and pkg-config, from where `cmake --install` put it."""
+    building.run("cmake", "--install", built, "--prefix", tmp_path / "prefix")
+    source = tmp_path / "user"
+    source.mkdir()
+    (source / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(user CXX)\nfind_package(sam3i REQUIRED)\n"
+        "add_executable(user user.cpp)\ntarget_link_libraries(user PRIVATE sam3i::sam3i)\n"
+        "target_compile_features(user PRIVATE cxx_std_17)\n"
+    )
+    (source / "user.cpp").write_text(
+        '#include <sam3i.hpp>\nint main() { return sam3i::Segmenter::open("nothing") ? 1 : 0; }\n'
+    )
+    building.run("cmake", "-S", source, "-B", tmp_path / "made", f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}")
+    building.run("cmake", "--build", tmp_path / "made")
+    building.run(tmp_path / "made/user")
+    if shutil.which("pkg-config") is not None:
+        (found,) = (tmp_path / "prefix").rglob("sam3i.pc")
+        flags = building.run(
+            "pkg-config",
+            "--cflags",
+            "--libs",
+            "sam3i",
+            env=os.environ | {"PKG_CONFIG_PATH": str(found.parent)},
+        )
+        assert "-lsam3i" in flags
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(building, fixtures, tmp_path, sanitizer):
+    """Refusals, threads, masks and answers about boxes under the sanitizers."""
+    found = building.runtimes()
+    if "onnxruntime" not in found:
+        pytest.skip("needs ONNX Runtime (ORT_ROOT, see scripts/ort_root.py)")
+    build = building.configured(tmp_path / "build", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1",
+                                f"-DSAM3I_SANITIZE={sanitizer}", *found["onnxruntime"])  # fmt: skip
+    building.build(build)
+    environment = os.environ | {
+        "SAM3I_FIXTURES": str(fixtures),
+        # ONNX Runtime is not instrumented: what it does among its own threads is not seen.
+        "TSAN_OPTIONS": f"ignore_noninstrumented_modules=1 suppressions={ROOT / 'native/tests/tsan.txt'}",
+    }
+    told = building.run("ctest", "--test-dir", build, "--output-on-failure", env=environment)
+    assert "100% tests passed" in told
