@@ -29,11 +29,13 @@ int main(int argc, char** argv) {
     sam3i_segmenter* segmenter = NULL;
     sam3i_scene* scene = NULL;
     sam3i_result* result = NULL;
-    sam3i_answer answer = {sizeof answer};
-    sam3i_instance instance = {sizeof instance};
+    sam3i_answer answer = {0};
+    sam3i_instance instance = {0};
     int32_t width = 0, height = 0, status = 0, index = 0;
     uint8_t* pixels = NULL;
 
+    answer.size = sizeof answer;
+    instance.size = sizeof instance;
     if (argc != 4) {
         fprintf(stderr, "usage: segment_c BUNDLE PICTURE.ppm INSTRUCTION\n");
         return 2;

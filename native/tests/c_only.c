@@ -23,13 +23,18 @@ int main(void) {
     const uint8_t pixels[12] = {0};
     sam3i_image image = SAM3I_IMAGE(pixels, 2, 2, SAM3I_RGB);
     sam3i_question question = SAM3I_QUESTION("star");
-    sam3i_info info = {sizeof info};
-    sam3i_answer answer = {sizeof answer};
-    sam3i_instance instance = {sizeof instance};
-    sam3i_mask mask = {sizeof mask};
-    sam3i_polygons polygons = {sizeof polygons};
+    sam3i_info info = {0};
+    sam3i_answer answer = {0};
+    sam3i_instance instance = {0};
+    sam3i_mask mask = {0};
+    sam3i_polygons polygons = {0};
     uint8_t bitmap[4];
 
+    info.size = sizeof info;
+    answer.size = sizeof answer;
+    instance.size = sizeof instance;
+    mask.size = sizeof mask;
+    polygons.size = sizeof polygons;
     if (sam3i_abi_version() != SAM3I_ABI_VERSION || strcmp(sam3i_last_error(), "") != 0) ++failures;
     expect(sam3i_open(NULL, NULL, &segmenter), SAM3I_INVALID_ARGUMENT, "bundle is NULL", "no bundle");
     if (segmenter != NULL) ++failures;

@@ -90,12 +90,13 @@ void check_bundles(fixtures::Check& check) {
     manifest(check, "lacks the graph detector", [](json& content) { content["variants"]["onnx-fp32"]["graphs"].erase("detector"); });
     manifest(check, "takes 3 boxes and lacks box_encoder", [](json& content) { content["variants"]["onnx-fp32"]["boxes"] = 3; });
     manifest(check, "has no variant for", [](json& content) { content["variants"]["onnx-fp32"]["runtime"] = "coreml"; });
-    manifest(check, "has no file", [&](json& content) {  // the data beside a graph is verified too
-        for (auto& [name, _] : json(content["files"]).items()) {
+    manifest(check, "has no file", [](json& content) {  // the data beside a graph is verified too
+        const json files = content["files"];
+        for (const auto& [name, _] : files.items()) {
             if (name.find(".data") != std::string::npos) content["files"].erase(name);
         }
     });
-    manifest(check, "cannot open", [&](json& content) {  // a graph that is none
+    manifest(check, "cannot open", [](json& content) {  // a graph that is none
         content["variants"]["onnx-fp32"]["graphs"]["detector"] = "LICENSE";
     });
 }

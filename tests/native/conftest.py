@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -38,18 +39,16 @@ def building():
 @pytest.fixture(scope="session")
 def built(building, made_once) -> Path:
     """The build folder of the library with every runtime that is here, its tests and examples."""
-
-    def make(folder: Path) -> None:
-        options = [option for one in building.runtimes().values() for option in one]
-        # Tests are built without optimising, which halves the time; the arithmetic is the same.
-        building.configured(
-            folder, "-DSAM3I_EXAMPLES=ON", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1", *options
-        )
-        building.build(folder)
-
     if not building.runtimes():
         pytest.skip("needs ONNX Runtime (ORT_ROOT, see scripts/ort_root.py) or openvino")
-    return made_once("native-build", make)
+    folder = made_once("native-build", lambda folder: None)  # CMake's folders cannot be renamed
+    with filelock.FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            options = [option for one in building.runtimes().values() for option in one]
+            building.configured(folder, "-DSAM3I_EXAMPLES=ON", *building.QUICK, *options)
+            building.build(folder)
+            (folder / "done").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")

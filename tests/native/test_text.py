@@ -104,6 +104,8 @@ def test_on_arm64(building, texts, clip, fixtures, tmp_path):
     for tool in ("aarch64-linux-gnu-g++", "qemu-aarch64"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
+    if not Path("/usr/lib/aarch64-linux-gnu/libutf8proc.so").exists():
+        pytest.skip("needs libutf8proc-dev:arm64 and libssl-dev:arm64")
     build = building.configured(
         tmp_path / "arm64", f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'native/cmake/aarch64-linux-gnu.cmake'}"
     )
