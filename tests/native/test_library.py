@@ -109,7 +109,7 @@ def write_ppm(path: Path, recorded) -> None:
     ("runtime", "words"), [("ONNXRUNTIME", "-DORT_ROOT=DIR"), ("OPENVINO", "-DOpenVINO_DIR=DIR")]
 )
 def test_what_is_missing_is_a_cmake_error(building, tmp_path, runtime, words):
-    """A runtime that was asked for and is not there is said, with what to do; nothing is asked of one that is not."""
+    """A runtime that was asked for and is not there is said, with what to do."""
     building.configured(tmp_path / "none")
     nothing = ["-DCMAKE_DISABLE_FIND_PACKAGE_OpenVINO=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_onnxruntime=ON"]
     command = ["cmake", "-S", ROOT / "native", "-B", tmp_path / "some", f"-DSAM3I_{runtime}=ON", *nothing]
