@@ -4,7 +4,7 @@
     sam3i-edge evaluate sam3i-nano --data val --outcomes outcomes.jsonl
     python scripts/instruction_families.py outcomes.jsonl
 
-Families are told by the words that drawn instructions use (`sam3i_edge/data/selections.py`); the first that
+Families are told by the words that drawn instructions use (`sam3i_edge/data/wording.py`); the first that
 fits counts. Pairs with nothing to find are left out.
 """
 

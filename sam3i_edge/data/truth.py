@@ -152,7 +152,7 @@ class _Solver:
         if members and self.anchors.issuperset(members):
             raise _CannotSayError("nothing is compared with itself")
         if open_:
-            self._doubt(f"what object {open_[0]} is like is not known")
+            self._doubt(f"whether the {objects[open_[0]].category} (object {open_[0]}) is meant is not known")
             chosen = chosen or open_
         chosen = self._left(chosen, query.without)
         targets = self._picked(query.pick, chosen)
