@@ -123,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "again with SAM3I_LOG=debug, and send what it prints with that of 'sam3i-edge doctor --json'",
             1,
         )
+    if code == 130:  # Typer's own, which says nothing
+        return _report("interrupted", code)
     return code if isinstance(code, int) else 0
 
 

@@ -166,12 +166,13 @@ def test_log_level_is_checked(monkeypatch, capsys):
     assert "SAM3I_LOG must be debug, info, warning, got 'loud'" in capsys.readouterr().err
 
 
-def test_an_interruption_is_130(monkeypatch, tmp_path):
+def test_an_interruption_is_130(monkeypatch, tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sam3i_edge.data.annotations.draw_scene", interrupted)
     assert main(["scenes", str(tmp_path / "out"), "--count", "1"]) == 130
+    assert capsys.readouterr().err.endswith("sam3i-edge: interrupted\n")
 
 
 def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
@@ -189,6 +190,7 @@ def test_a_real_interruption_is_130_without_a_traceback(tmp_path):
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert shown.endswith("sam3i-edge: interrupted\n")
     assert "Traceback" not in shown
     assert not (tmp_path / "out" / "annotations.json").exists()
 
