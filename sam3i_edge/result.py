@@ -47,7 +47,8 @@ class Result:
         boxes: [N, 4] float32, (x0, y0, x1, y1), pixels.
         mask_logits: [N, M, M] float32, above 0 inside; None when the masks came as run lengths.
         mask_counts: N strings, COCO's compressed run lengths; None when there are logits.
-        track_ids: [N] int64 from 1, the same for the same thing in every frame of a stream; None elsewhere.
+        track_ids: [N] int64 from 1, the same for the same thing in every frame of a stream, 0 where the
+            tracker has not decided; None elsewhere.
         threshold: scores at or below it were dropped.
         truncated: all of the detector's queries passed, so there may be more instances than it can return.
         tokens_cut: tokens dropped from the end of a too long instruction.
@@ -285,7 +286,8 @@ class Result:
             mask=self.masks.copy(),
             confidence=self.scores.copy(),
             class_id=np.full(len(self), class_id, dtype=np.int64),
-            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
+            # supervision says -1 of what is not tracked.
+            tracker_id=None if self.track_ids is None else np.where(self.track_ids > 0, self.track_ids, -1),
             data={
                 "class_name": np.array([name] * len(self), dtype=np.str_),
                 "level": np.array([self.level] * len(self), dtype=np.str_),

@@ -24,6 +24,7 @@ from sam3i_edge.result import Result
 from sam3i_edge.runtimes import Progress, check_threads
 from sam3i_edge.scene import Options, Scene
 from sam3i_edge.stream import Stream
+from sam3i_edge.tracking import TrackerName
 
 _log = logging.getLogger(__name__)
 
@@ -216,6 +217,7 @@ class Segmenter:
         newest: bool | None = None,
         timeout: float = 10.0,
         reconnect: float = 0.0,
+        tracker: TrackerName = "iou",
     ) -> Stream:
         """Segments the same thing in frame after frame and follows its instances from frame to frame.
 
@@ -237,13 +239,17 @@ class Segmenter:
             reconnect: seconds for which a camera or an address that stops is opened again and again, before
                 the stream fails; 0 never. `Stream.reconnected` counts. OpenCV may take 30 seconds to find
                 that an address is silent.
+            tracker: "iou" compares masks and predicts nothing; "bytetrack" and "ocsort" predict motion from
+                boxes, so that things that cross keep their ids, and need the extra `track`. Theirs is 0 in
+                the first frame of a track. Figures are in docs/tracking.md.
 
         Returns:
             An iterator with one result a frame, in order. Close it, or use it in a `with` statement.
 
         Raises:
-            InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0;
-                `reconnect` is below 0, not finite, or asked of a file or of images.
+            ImportError: at the call, the library of the tracker is not installed.
+            InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0; the
+                tracker is unknown; `reconnect` is below 0, not finite, or asked of a file or of images.
             TypeError: at the call, `frames` is none of these, or `bgr` is said of a camera or a video.
             StreamError: while iterating, when the source cannot be opened, stalls, fails, or is live and
                 stops. A file that ends, also one at an address, ends the iteration.
@@ -259,6 +265,7 @@ class Segmenter:
             newest=newest,
             timeout=timeout,
             reconnect=reconnect,
+            tracker=tracker,
         )
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from sam3i_edge.pipeline.preprocess import ImageSource
 from sam3i_edge.pipeline.request import Request
 from sam3i_edge.pipeline.video import Video
 from sam3i_edge.result import Result
-from sam3i_edge.tracking import Tracker
+from sam3i_edge.tracking import TrackerName, open_tracker
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Stream(Iterator[Result]):
         newest: bool | None = None,
         timeout: float = 10.0,
         reconnect: float = 0.0,
+        tracker: TrackerName = "iou",
     ) -> None:
         """Checks the arguments; nothing is opened before the first result is asked for.
 
@@ -53,10 +54,12 @@ class Stream(Iterator[Result]):
             newest: see `Segmenter.stream`.
             timeout: see `Segmenter.stream`.
             reconnect: see `Segmenter.stream`.
+            tracker: see `Segmenter.stream`.
 
         Raises:
-            ValueError: the timeout is not above 0, the number of the camera is negative, or `reconnect` is
-                negative, not finite or asked of what is not live.
+            ImportError: the tracker's library is not installed.
+            ValueError: the tracker is unknown, the timeout is not above 0, the number of the camera is
+                negative, or `reconnect` is negative, not finite or asked of what is not live.
             TypeError: the source is none of these.
         """
         if not timeout > 0:
@@ -65,7 +68,7 @@ class Stream(Iterator[Result]):
             raise ValueError(f"reconnect must be at least 0 seconds, got {reconnect}")
         self._request = check(instruction)
         self._check, self._segment = check, segment
-        self._tracker = Tracker()
+        self._tracker = open_tracker(tracker)
         self._tracked: tuple[Request, tuple[int, int]] | None = None
         self._closed = False
         frames, name, live = _frames(source, reconnect)

@@ -5,19 +5,25 @@ union (IoU) of the masks on the detector's grid; pairs are taken from the greate
 and each track once, as long as it is at least `least_iou`. What is left, thin or fast things whose masks no
 longer meet, is paired in the same way by the IoU of the boxes. An instance that continues nothing starts a
 track, and a track that is not seen for `memory` frames is forgotten. Nothing is predicted and no appearance
-is compared: things that swap places between two frames swap their ids.
+is compared: things that swap places between two frames swap their ids. `motion_tracking` has trackers that
+predict.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.masks.iou import box_iou, mask_iou
+from sam3i_edge.motion_tracking import MotionName, MotionTracker
 from sam3i_edge.result import Result
+
+TrackerName: TypeAlias = Literal["iou"] | MotionName
+TRACKERS: Final[tuple[TrackerName, ...]] = ("iou", "bytetrack", "ocsort")
 
 # Tracks that are kept at most: a mask of sam3i takes 83 kB.
 _MOST_TRACKS = 256
@@ -107,3 +113,15 @@ class Tracker:
             free[row, :] = 0
             free[:, column] = 0
         return pairs
+
+
+def open_tracker(name: TrackerName) -> Tracker | MotionTracker:
+    """A tracker by name: "iou" is `Tracker`, the others are `MotionTracker`s.
+
+    Raises:
+        ValueError: the name is unknown.
+        ImportError: its library is not installed.
+    """
+    if name not in TRACKERS:
+        raise ValueError(f"unknown tracker {name!r}; choose from {', '.join(TRACKERS)}")
+    return Tracker() if name == "iou" else MotionTracker(name)
