@@ -12,6 +12,7 @@ import onnx_ir as ir
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.gate import Gate
 from sam3i_edge.export.onnx.census import Census, census
+from sam3i_edge.export.onnx.deconvolutions import stored
 from sam3i_edge.export.onnx.graph_file import export_onnx
 from sam3i_edge.export.onnx.quantized_nodes import read_integers
 from sam3i_edge.export.staged import FileGraphs
@@ -56,10 +57,10 @@ def check_integers(spec: QuantSpec, graphs: Mapping[str, Path]) -> int:
     equal = set()
     for path in graphs.values():
         for name, integers, scale in read_integers(ir.load(path)):
-            want = spec.tensors[f"{name}.weight"].numpy()
+            want, steps = stored(spec, name)
             if not np.array_equal(integers, want):
                 raise ExportError(f"{path.name}: {np.sum(integers != want)} integers of {name} differ")
-            if not np.array_equal(scale, spec.tensors[f"{name}.weight_scale"].numpy()):
+            if not np.array_equal(scale, steps):
                 raise ExportError(f"{path.name}: the scales of {name} differ")
             equal.add(name)
     missing = sorted(spec.layers.keys() - equal)

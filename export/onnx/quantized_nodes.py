@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sam3i_edge.errors import ExportError
+from sam3i_edge.export.onnx.deconvolutions import is_pointwise, to_pointwise
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.spec import Layer, QuantSpec, replace_module
 
@@ -70,6 +71,9 @@ def rewrite(model: ir.Model, spec: QuantSpec, prefix: str = "") -> None:
             elif layer.kind == "linear":
                 for product in _untranspose(consumer, node, name):
                     _integer_bias(graph, product, name, layer, tensors)
+            elif is_pointwise(layer, tensors[f"{name}.weight"]):
+                conv, values = to_pointwise(graph, consumer, node, name, tensors)
+                _integer_bias(graph, conv, name, layer, values)
             else:
                 _integer_bias(graph, consumer, name, layer, tensors)
         if layer.kind == "linear" and not layer.group:

@@ -13,6 +13,7 @@ import openvino
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import ExportError
+from sam3i_edge.export.onnx.deconvolutions import stored
 from sam3i_edge.export.openvino.rewrites import BEHIND
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.runtimes.ov import shared_core
@@ -70,7 +71,7 @@ def check_integers(spec: QuantSpec, graphs: Mapping[str, Path]) -> int:
             name, layer = found.name, spec.layers.get(found.name)
             if layer is None:
                 raise ExportError(f"{path.name}: {name} is quantized there and float in the spec")
-            want = spec.tensors[f"{name}.weight"].numpy()
+            want, steps = stored(spec, name)
             if not np.array_equal(found.integers, want):
                 differ = (
                     f"{np.sum(found.integers != want)} integers"
@@ -78,7 +79,7 @@ def check_integers(spec: QuantSpec, graphs: Mapping[str, Path]) -> int:
                     else f"the shapes {found.integers.shape} and {want.shape}"
                 )
                 raise ExportError(f"{path.name}: {differ} of {name} differ")
-            if not np.array_equal(found.scale, spec.tensors[f"{name}.weight_scale"].numpy()):
+            if not np.array_equal(found.scale, steps):
                 raise ExportError(f"{path.name}: the scales of {name} differ")
             step = layer.input_scale
             inputs = None if step is None else (float(np.float32(-128 * step)), float(np.float32(127 * step)))

@@ -20,7 +20,7 @@ from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.checkpoints import read_checkpoint
 from sam3i_edge.cli.app import main
 from sam3i_edge.export.onnx.census import census
-from sam3i_edge.export.onnx.graph_file import export_graph
+from sam3i_edge.export.onnx.graph_file import Offsets, export_graph
 from sam3i_edge.export.openvino.integers import check_integers, integer_work
 from sam3i_edge.export.openvino.ir import convert_graphs
 from sam3i_edge.model.weights import load_model, write_config, write_safetensors
@@ -46,14 +46,19 @@ def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return family, folder
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_exported_encoders_give_the_released_numbers(weights, tmp_path, runtime):
-    family, folder = weights
-    config = load_model(folder).config
-    offsets = {}
+@pytest.fixture(scope="module")
+def encoders(weights: tuple[str, Path]) -> dict[str, Path]:
+    """Its encoders in ONNX."""
+    _, folder = weights
+    offsets: Offsets = {}
     for graph in ENCODERS:
-        offsets = export_graph(folder, config, tmp_path, 0, graph, offsets, False)
-    paths = {graph: tmp_path / f"{graph}.onnx" for graph in ENCODERS}
+        offsets = export_graph(folder, load_model(folder).config, folder, 0, graph, offsets, False)
+    return {graph: folder / f"{graph}.onnx" for graph in ENCODERS}
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_exported_encoders_give_the_released_numbers(weights, encoders, tmp_path, runtime):
+    family, paths = weights[0], encoders
     if runtime == "openvino":
         files = convert_graphs(paths, tmp_path, precision="fp32")
         paths = {graph: tmp_path / file for graph, file in files.items()}
