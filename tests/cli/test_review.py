@@ -45,7 +45,7 @@ def test_serves_until_interrupted_and_applies(folder, capsys):
         assert served["undecided"] == 1
         assert _decide(served["url"], {"id": "one", "decision": "accept"})["decision"] == "accept"
         process.send_signal(signal.SIGINT)
-        _, notes = process.communicate(timeout=30)
+        _, notes = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "review.jsonl, line 2" in notes
     assert "1 accepted, 0 mended, 0 rejected, 0 left" in notes

@@ -122,9 +122,9 @@ def test_a_busy_server_is_asked_again_when_it_says(chat, open_model):
 
 
 def test_a_slow_server_and_half_an_answer_are_asked_again(chat, open_model):
-    replies = (chat.Reply(RIGHT, wait=1.5), chat.Reply(RIGHT, cut=True), RIGHT)
+    replies = (chat.Reply(RIGHT, wait=4.5), chat.Reply(RIGHT, cut=True), RIGHT)
     with chat.ChatServer(_in_turn(*replies)) as server:
-        model = open_model(server, retries=2, timeout=0.5)
+        model = open_model(server, retries=2, timeout=1.5)
         assert model.ask(_question(), Numbers).numbers == [1, 2]
         assert model.stopped is None
         assert len(server.asked) == 3
@@ -200,13 +200,13 @@ def test_requests_under_way_count_for_the_budget(chat, open_model):
 
 
 def test_as_many_requests_at_a_time_as_asked_for(chat, open_model):
-    at_a_time, most, lock = [0], [0], threading.Lock()
+    at_a_time, most, lock, together = [0], [0], threading.Lock(), threading.Barrier(3)
 
     def brain(_):
         with lock:
             at_a_time[0] += 1
             most[0] = max(most[0], at_a_time[0])
-        time.sleep(0.1)
+        together.wait(60)
         with lock:
             at_a_time[0] -= 1
         return RIGHT
@@ -279,14 +279,14 @@ def test_a_run_that_is_killed_goes_on_and_pays_nothing_twice(chat, honest, tmp_p
     def brain(asked):
         if len(server.finished) >= 17 and not hold.is_set():
             held.set()
-            hold.wait(60)
+            hold.wait(200)
         return honest(asked)
 
     conftest = Path(__file__).with_name("conftest.py")
     with chat.ChatServer(brain) as server:
         command = [sys.executable, "-c", CHILD, server.url, str(tmp_path / "cache.sqlite"), str(conftest)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert held.wait(60)
+            assert held.wait(200)
             time.sleep(0.5)  # what was answered before is written; what is asked now waits
             process.send_signal(signal.SIGKILL)
         before = len(server.finished)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-ge
 
 @pytest.fixture(scope="module")
 def browser():
+    sync_api.expect.set_options(timeout=60_000)  # busy machines
     with sync_api.sync_playwright() as playwright:
         # CI runs as root, where Chromium has no sandbox.
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
