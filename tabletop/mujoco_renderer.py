@@ -40,6 +40,7 @@ class MujocoRenderer:
     """
 
     def __init__(self, catalogue: Catalogue, *, held_out: bool, size: int = 256) -> None:
+        mujoco.GLContext(size, size).free()  # fails at once where nothing can be drawn; the model takes long
         self._catalogue, self._size = catalogue, size
         assets: dict[str, bytes] = {}
         declared: list[str] = []
