@@ -165,7 +165,7 @@ def write_instruction(
         level: "concept", "simple" or "complex".
         granularity: how much to ask for; None mixes them, "none" in about a sixth.
         wordings: relative frequency of the families of `families.FAMILIES`; one that cannot say what was
-            drawn gives way to "plain".
+            drawn gives way to another.
 
     Returns:
         The instruction, or None where the scene gave no occasion (always for concept with "one" or "subset").
