@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3i_edge.data import query as q
+from sam3i_edge.data.geometry import View
 from sam3i_edge.data.instructions import GRANULARITIES, unproven, write_instruction
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.sources.scene_file import SceneFileSource
+from sam3i_edge.data.truth import Answer, answer, guess
 from sam3i_edge.data.vocabulary import Vocabulary, load_vocabulary
 from sam3i_edge.levels import LEVELS
 
@@ -428,3 +430,18 @@ def test_an_empty_picture_allows_only_what_is_absent() -> None:
     assert asked
     assert all(item.granularity == "none" for item in asked)
     assert all("mug" in item.text.lower() or "cup" in item.text.lower() for item in asked)
+
+
+def test_whether_it_is_all_or_some_must_be_known_too() -> None:
+    scene = mugs("mug", "mug", "mug", "fork")
+    red = q.Description("mug", frozenset({"cup"}), (q.Modifier(q.Is("color", frozenset({"red"}))),))
+    left = q.Query(form="region", head=red, filters=(q.Inside("left"),))
+    assert answer(left, View(scene)) == Answer((0, 1), (0, 1, 2))
+    unknown = replace(scene.objects[2], attributes={"color": None})
+    open_ = View(replace(scene, objects=(*scene.objects[:2], unknown, scene.objects[3])))
+    assert answer(left, open_) is None  # all red mugs, or two of the three
+    found = guess(left, open_)
+    assert found is not None
+    assert (found.targets, found.why) == ((0, 1), "what belongs to the mugs is not known")
+    first = replace(left, pick=q.Outermost("left"))
+    assert answer(first, open_) == Answer((0,), (0, 1))  # one is one, whatever the class holds
