@@ -25,7 +25,9 @@ struct Frame {
     long number = 0;  // 0: none yet
 };
 
-[[noreturn]] void refuse(const std::string& what) { throw std::runtime_error(what + ": " + std::strerror(errno)); }
+[[noreturn]] void refuse(const std::string& what) {
+    throw std::runtime_error(what + ": " + std::strerror(errno));
+}
 
 // A V4L2 device that gives NV12, its buffers mapped.
 class Camera {
@@ -143,8 +145,8 @@ int main(int argc, char** argv) try {
             sam3i::image(frame.bytes.data(), camera.width, camera.height, SAM3I_NV12, camera.stride));
         const sam3i::Result result = scene.segment(argv[2]);
         const sam3i_answer answer = result.answer();
-        std::printf("frame %ld, %ld dropped: %d found, %.1f ms\n", frame.number, frame.number - last - 1, answer.count,
-                    answer.preprocess_ms + answer.encode_image_ms + answer.total_ms);
+        std::printf("frame %ld, %ld dropped: %d found, %.1f ms\n", frame.number, frame.number - last - 1,
+                    answer.count, answer.preprocess_ms + answer.encode_image_ms + answer.total_ms);
         last = frame.number;
     }
     {

@@ -4,8 +4,8 @@
 //     sam3i::Scene scene = segmenter.encode(sam3i::image(pixels, 640, 480, SAM3I_BGR));
 //     for (const sam3i::Instance& found : scene.segment("the red star left of the ring").instances()) use(found.box);
 //
-// A failure throws sam3i::Error. Who builds without exceptions, or wants none, calls open, try_encode and try_segment,
-// which give an Expected: a value, or the status and the line. With -fno-exceptions only these exist.
+// A failure throws sam3i::Error. Who builds without exceptions, or wants none, calls open, try_encode and
+// try_segment, which give an Expected: a value, or the status and the line. With -fno-exceptions only these exist.
 #ifndef SAM3I_HPP
 #define SAM3I_HPP
 
@@ -130,7 +130,8 @@ public:
         auto answer = detail::sized<sam3i_answer>();
         detail::require(sam3i_result_answer(result_, &answer));
         std::vector<uint8_t> pixels(static_cast<size_t>(answer.width) * static_cast<size_t>(answer.height));
-        detail::require(sam3i_result_bitmap(result_, index_, inside, pixels.data(), 0, static_cast<int64_t>(pixels.size())));
+        detail::require(
+            sam3i_result_bitmap(result_, index_, inside, pixels.data(), 0, static_cast<int64_t>(pixels.size())));
         return pixels;
     }
 
@@ -216,7 +217,9 @@ private:
     detail::Handle<sam3i_scene> handle_;
 };
 
-inline sam3i_open_options options() { return SAM3I_OPEN_OPTIONS; }
+inline sam3i_open_options options() {
+    return SAM3I_OPEN_OPTIONS;
+}
 
 // An opened bundle. Thread-safe.
 class Segmenter {

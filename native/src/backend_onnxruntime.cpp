@@ -29,7 +29,9 @@ const char* provider_of(const std::string& device) {
     return nullptr;
 }
 
-std::string version() { return Ort::GetVersionString(); }
+std::string version() {
+    return Ort::GetVersionString();
+}
 
 std::string missing(const std::string& device) {
     const char* provider = provider_of(device);
@@ -38,16 +40,20 @@ std::string missing(const std::string& device) {
     if (std::find(offered.begin(), offered.end(), provider) != offered.end()) return "";
     std::string names;
     for (const auto& name : offered) names += (names.empty() ? "" : ", ") + name;
-    return "device '" + device + "' needs " + provider + ", and onnxruntime " + version() + " was built with " + names +
-           " only: link a build for " + device + ", or ask for device cpu";
+    return "device '" + device + "' needs " + provider + ", and onnxruntime " + version() + " was built with " +
+           names + " only: link a build for " + device + ", or ask for device cpu";
 }
 
 Type type_of(ONNXTensorElementDataType type, const std::string& name) {
     switch (type) {
-        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT: return Type::float32;
-        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: return Type::int64;
-        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL: return Type::boolean;
-        default: throw std::runtime_error("'" + name + "' is neither float32, int64 nor bool");
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+            return Type::float32;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+            return Type::int64;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+            return Type::boolean;
+        default:
+            throw std::runtime_error("'" + name + "' is neither float32, int64 nor bool");
     }
 }
 
@@ -77,15 +83,17 @@ public:
         std::vector<const char*> given, wanted;
         std::vector<Ort::Value> values;
         for (const auto& [name, array] : inputs) {
-            const auto bytes = static_cast<size_t>(array.size()) *
-                               (array.type == Type::float32 ? 4u : array.type == Type::int64 ? 8u : 1u);
+            const auto bytes = static_cast<size_t>(array.size()) * (array.type == Type::float32 ? 4u
+                                                                    : array.type == Type::int64 ? 8u
+                                                                                                : 1u);
             given.push_back(name.c_str());
             values.push_back(Ort::Value::CreateTensor(memory, const_cast<void*>(array.data.get()), bytes,
-                                                      array.shape.data(), array.shape.size(), element_of(array.type)));
+                                                      array.shape.data(), array.shape.size(),
+                                                      element_of(array.type)));
         }
         for (const auto& [name, _] : outputs_) wanted.push_back(name.c_str());
-        auto results = session_.Run(Ort::RunOptions{nullptr}, given.data(), values.data(), given.size(), wanted.data(),
-                                    wanted.size());
+        auto results = session_.Run(Ort::RunOptions{nullptr}, given.data(), values.data(), given.size(),
+                                    wanted.data(), wanted.size());
         Arrays found;
         for (size_t i = 0; i < wanted.size(); ++i) {
             const auto info = results[i].GetTensorTypeAndShapeInfo();
@@ -153,6 +161,8 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
 
 }  // namespace
 
-Backend onnxruntime_backend() { return {"onnxruntime", version, missing, open}; }
+Backend onnxruntime_backend() {
+    return {"onnxruntime", version, missing, open};
+}
 
 }  // namespace sam3i::core

@@ -1,5 +1,5 @@
-// OpenVINO: on CPUs, and on Intel's GPUs and NPUs. As in runtimes/ov.py the precision is pinned, and what would quantize
-// activations by itself is off; what the compiled graph really uses is read back.
+// OpenVINO: on CPUs, and on Intel's GPUs and NPUs. As in runtimes/ov.py the precision is pinned, and what would
+// quantize activations by itself is off; what the compiled graph really uses is read back.
 
 #include <openvino/openvino.hpp>
 
@@ -31,7 +31,9 @@ const char* target_of(const std::string& device) {
     return nullptr;
 }
 
-bool is_kind(const std::string& found, const std::string& kind) { return found.substr(0, found.find('.')) == kind; }
+bool is_kind(const std::string& found, const std::string& kind) {
+    return found.substr(0, found.find('.')) == kind;
+}
 
 std::string missing(const std::string& device) {
     const char* target = target_of(device);
@@ -58,7 +60,8 @@ ov::element::Type element_of(Type type) {
 
 class OpenVinoGraph : public Graph {
 public:
-    explicit OpenVinoGraph(ov::CompiledModel model) : model_(std::move(model)), request_(model_.create_infer_request()) {
+    explicit OpenVinoGraph(ov::CompiledModel model)
+        : model_(std::move(model)), request_(model_.create_infer_request()) {
         for (const auto& port : model_.inputs()) inputs_[port.get_any_name()] = slot(port);
         // An output may have several names, and the first that it gives need not be the graph's own.
         for (const auto& port : model_.outputs()) {
@@ -71,8 +74,9 @@ public:
 
     Arrays run(const Arrays& inputs) override {
         for (const auto& [name, array] : inputs) {
-            request_.set_tensor(name, ov::Tensor(element_of(array.type), ov::Shape(array.shape.begin(), array.shape.end()),
-                                                 const_cast<void*>(array.data.get())));
+            request_.set_tensor(name,
+                                ov::Tensor(element_of(array.type), ov::Shape(array.shape.begin(), array.shape.end()),
+                                           const_cast<void*>(array.data.get())));
         }
         request_.infer();
         Arrays found;
@@ -82,7 +86,8 @@ public:
             std::memcpy(copy.get(), tensor.data(), tensor.get_byte_size());
             const ov::Shape& shape = tensor.get_shape();
             for (const auto& name : port.get_names()) {
-                found[name] = {type_of(tensor.get_element_type()), {shape.begin(), shape.end()},
+                found[name] = {type_of(tensor.get_element_type()),
+                               {shape.begin(), shape.end()},
                                std::shared_ptr<const void>(copy, copy.get())};
             }
         }
@@ -122,7 +127,8 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
                                      ? model->get_rt_info<std::string>("sam3i_edge", "precision")
                                      : "fp32";
     if (target == "NPU" && exported == "fp32") {
-        throw Error(SAM3I_UNAVAILABLE, "device intel-npu computes in float16 and this is fp32: ask for precision fp16");
+        throw Error(SAM3I_UNAVAILABLE,
+                    "device intel-npu computes in float16 and this is fp32: ask for precision fp16");
     }
     try {
         const bool bf16 = exported.size() > 5 && exported.compare(exported.size() - 5, 5, "-bf16") == 0;
@@ -144,8 +150,9 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
         const auto used = compiled.get_property(ov::hint::inference_precision);
         if (used != precision || (groups && compiled.get_property(ov::hint::dynamic_quantization_group_size) != 0)) {
             throw Error(SAM3I_UNAVAILABLE, "openvino " + version() + " was told to compute in " +
-                                               precision.get_type_name() + " without dynamic quantization on " + target +
-                                               ", and computes in " + used.get_type_name() + ": try another version");
+                                               precision.get_type_name() + " without dynamic quantization on " +
+                                               target + ", and computes in " + used.get_type_name() +
+                                               ": try another version");
         }
         for (const auto& device : compiled.get_property(ov::execution_devices)) {
             if (!is_kind(device, target)) {
@@ -162,6 +169,8 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
 
 }  // namespace
 
-Backend openvino_backend() { return {"openvino", version, missing, open}; }
+Backend openvino_backend() {
+    return {"openvino", version, missing, open};
+}
 
 }  // namespace sam3i::core

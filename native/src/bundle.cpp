@@ -61,8 +61,8 @@ void check_file(const fs::path& root, const std::string& name, const FileRecord&
     }
     const std::string digest = sha256_of(path);
     if (digest != record.sha256) {
-        throw Error(SAM3I_BAD_BUNDLE, place + " was changed, its sha256 is " + digest.substr(0, 12) +
-                                          "... and not " + record.sha256.substr(0, 12) + "...: " + kAgain);
+        throw Error(SAM3I_BAD_BUNDLE, place + " was changed, its sha256 is " + digest.substr(0, 12) + "... and not " +
+                                          record.sha256.substr(0, 12) + "...: " + kAgain);
     }
 }
 
@@ -81,7 +81,9 @@ std::vector<fs::path> beside(const fs::path& root, const fs::path& graph) {
 
 }  // namespace
 
-std::string shown(const fs::path& path) { return path.u8string(); }
+std::string shown(const fs::path& path) {
+    return path.u8string();
+}
 
 std::string read_file(const fs::path& path) {
     std::ifstream source(path, std::ios::binary);

@@ -19,7 +19,9 @@ namespace {
 constexpr const char* kAuto = "auto";
 constexpr const char* kDevices[] = {"jetson", "cuda", "cpu", "intel-gpu", "intel-npu"};
 
-std::string named(const char* given) { return given == nullptr || *given == '\0' ? kAuto : given; }
+std::string named(const char* given) {
+    return given == nullptr || *given == '\0' ? kAuto : given;
+}
 
 bool is_here(const std::string& device) {
     std::error_code error;
@@ -75,12 +77,14 @@ Choice choose(const Manifest& manifest, const sam3i_open_options& options) {
                                            joined(names, ", ") + ": build it with that runtime, or ask for auto");
     }
     if (device != kAuto && std::find(std::begin(kDevices), std::end(kDevices), device) == std::end(kDevices)) {
-        throw Error(SAM3I_UNAVAILABLE, "unknown device '" + device + "'; want auto, jetson, cuda, cpu, intel-gpu or "
-                                                                     "intel-npu");
+        throw Error(SAM3I_UNAVAILABLE, "unknown device '" + device +
+                                           "'; want auto, jetson, cuda, cpu, intel-gpu or "
+                                           "intel-npu");
     }
     if (device == "cpu" && precision == "fp16") {
-        throw Error(SAM3I_UNAVAILABLE, "device cpu does not run fp16, which processors compute in float32, slower "
-                                       "than fp32: ask for fp32 or auto");
+        throw Error(SAM3I_UNAVAILABLE,
+                    "device cpu does not run fp16, which processors compute in float32, slower "
+                    "than fp32: ask for fp32 or auto");
     }
     std::string why;
     std::vector<std::string> wanted;
@@ -115,7 +119,8 @@ namespace {
 // Cores of processor time that a control group leaves, 0 where it sets no limit; versions 2 and 1.
 double share(const fs::path& folder) {
     double quota = 0, period = 0;
-    if (std::ifstream limit(folder / "cpu.max"); limit >> quota >> period && quota > 0 && period > 0) return quota / period;
+    if (std::ifstream limit(folder / "cpu.max"); limit >> quota >> period && quota > 0 && period > 0)
+        return quota / period;
     std::ifstream first(folder / "cpu.cfs_quota_us"), second(folder / "cpu.cfs_period_us");
     return first >> quota && second >> period && quota > 0 && period > 0 ? quota / period : 0.0;
 }
@@ -137,7 +142,8 @@ int usable_cores() {
         if (!controllers.empty() && list.find(",cpu,") == std::string::npos) continue;
         const fs::path mount = fs::path("/sys/fs/cgroup") / controllers;
         // A container often sees its own group as the root, whatever the path says.
-        for (fs::path folder = mount / fs::path(line.substr(second + 1)).relative_path();; folder = folder.parent_path()) {
+        for (fs::path folder = mount / fs::path(line.substr(second + 1)).relative_path();;
+             folder = folder.parent_path()) {
             const double limit = share(folder);
             if (limit > 0) least = std::min(least, limit);
             if (folder == mount || folder == folder.root_path()) break;

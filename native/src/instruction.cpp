@@ -26,9 +26,9 @@ struct Entity {
 template <size_t N>
 const char* find_entity(const Entity (&table)[N], const std::string& name) {
     const auto* end = std::end(table);
-    const auto* found = std::lower_bound(std::begin(table), end, name, [](const Entity& entity, const std::string& key) {
-        return std::strcmp(entity.name, key.c_str()) < 0;
-    });
+    const auto* found = std::lower_bound(
+        std::begin(table), end, name,
+        [](const Entity& entity, const std::string& key) { return std::strcmp(entity.name, key.c_str()) < 0; });
     return found != end && name == found->name ? found->text : nullptr;
 }
 
@@ -39,7 +39,9 @@ constexpr char32_t kWindows[] = {
     0x2013, 0x2014, 0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178,
 };
 
-bool is_alphanumeric(char32_t point) { return point < 128 && (is_letter(point) || is_number(point)); }
+bool is_alphanumeric(char32_t point) {
+    return point < 128 && (is_letter(point) || is_number(point));
+}
 
 int digit(char32_t point, int base) {
     if (point - U'0' < 10) return static_cast<int>(point - U'0');
@@ -69,8 +71,8 @@ bool read_number(View text, size_t at, uint32_t& number, size_t& end) {
     const size_t first = i;
     number = 0;
     for (; i < text.size() && digit(text[i], base) >= 0; ++i) {
-        number = std::min<uint32_t>(number * static_cast<uint32_t>(base) + static_cast<uint32_t>(digit(text[i], base)),
-                                    0x110000);
+        number = std::min<uint32_t>(
+            number * static_cast<uint32_t>(base) + static_cast<uint32_t>(digit(text[i], base)), 0x110000);
     }
     if (i == first) return false;
     end = i < text.size() && text[i] == U';' ? i + 1 : i;
@@ -148,29 +150,52 @@ Text unescape_strictly(View text) {
 // Ligatures of Latin letters.
 const char32_t* ligature(char32_t point) {
     switch (point) {
-        case 0x132: return U"IJ";
-        case 0x133: return U"ij";
-        case 0x149: return U"\u02BCn";
-        case 0x1F1: return U"DZ";
-        case 0x1F2: return U"Dz";
-        case 0x1F3: return U"dz";
-        case 0x1C4: return U"D\u017D";
-        case 0x1C5: return U"D\u017E";
-        case 0x1C6: return U"d\u017E";
-        case 0x1C7: return U"LJ";
-        case 0x1C8: return U"Lj";
-        case 0x1C9: return U"lj";
-        case 0x1CA: return U"NJ";
-        case 0x1CB: return U"Nj";
-        case 0x1CC: return U"nj";
-        case 0xFB00: return U"ff";
-        case 0xFB01: return U"fi";
-        case 0xFB02: return U"fl";
-        case 0xFB03: return U"ffi";
-        case 0xFB04: return U"ffl";
-        case 0xFB05: return U"\u017Ft";
-        case 0xFB06: return U"st";
-        default: return nullptr;
+        case 0x132:
+            return U"IJ";
+        case 0x133:
+            return U"ij";
+        case 0x149:
+            return U"\u02BCn";
+        case 0x1F1:
+            return U"DZ";
+        case 0x1F2:
+            return U"Dz";
+        case 0x1F3:
+            return U"dz";
+        case 0x1C4:
+            return U"D\u017D";
+        case 0x1C5:
+            return U"D\u017E";
+        case 0x1C6:
+            return U"d\u017E";
+        case 0x1C7:
+            return U"LJ";
+        case 0x1C8:
+            return U"Lj";
+        case 0x1C9:
+            return U"lj";
+        case 0x1CA:
+            return U"NJ";
+        case 0x1CB:
+            return U"Nj";
+        case 0x1CC:
+            return U"nj";
+        case 0xFB00:
+            return U"ff";
+        case 0xFB01:
+            return U"fi";
+        case 0xFB02:
+            return U"fl";
+        case 0xFB03:
+            return U"ffi";
+        case 0xFB04:
+            return U"ffl";
+        case 0xFB05:
+            return U"\u017Ft";
+        case 0xFB06:
+            return U"st";
+        default:
+            return nullptr;
     }
 }
 
@@ -264,7 +289,9 @@ Text clean_once(const Text& text) {
     return lower(joined(unescape(unescape(unescaped))));
 }
 
-bool one_of(char32_t point, View set) { return set.find(point) != View::npos; }
+bool one_of(char32_t point, View set) {
+    return set.find(point) != View::npos;
+}
 
 constexpr View kQuotes = U"\"\u201c\u201d\u201e\u201f\u00ab\u00bb", kDashes = U"\u2012\u2013\u2014\u2015\u2212";
 constexpr View kHyphens = U"\u2010\u2011\u00ad", kApostrophes = U"\u2018\u2019\u201b\u2032`";
@@ -343,9 +370,13 @@ std::string thousands(size_t number) {
 
 }  // namespace
 
-Text clean(Text text) { return settled(clean_once, std::move(text)); }
+Text clean(Text text) {
+    return settled(clean_once, std::move(text));
+}
 
-Text plain(Text text) { return settled(plain_once, std::move(text)); }
+Text plain(Text text) {
+    return settled(plain_once, std::move(text));
+}
 
 Text check_instruction(std::string_view text) {
     Text points = decode_utf8(text);

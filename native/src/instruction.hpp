@@ -13,7 +13,8 @@ std::u32string clean(std::u32string text);
 // A cleaned text without the punctuation around its words.
 std::u32string plain(std::u32string text);
 
-// The cleaned instruction. Throws Error(SAM3I_BAD_INSTRUCTION): blank, over 10,000 characters or 2,000 words, no UTF-8.
+// The cleaned instruction. Throws Error(SAM3I_BAD_INSTRUCTION): blank, over 10,000 characters or 2,000 words, no
+// UTF-8.
 std::u32string check_instruction(std::string_view text);
 
 }  // namespace sam3i::core

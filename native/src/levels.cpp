@@ -28,7 +28,8 @@ struct Words : std::unordered_set<std::string> {
 
 constexpr size_t kMostWords = 64;  // the head stands at the beginning
 
-// Letters and digits that are not ASCII become "_": nothing here knows a word that has one, and std::regex reads bytes.
+// Letters and digits that are not ASCII become "_": nothing here knows a word that has one, and std::regex reads
+// bytes.
 Sentence split(std::u32string_view instruction) {
     Sentence words;
     const auto word = [&](size_t at) { return at < instruction.size() && is_word(instruction[at]); };
@@ -91,7 +92,8 @@ bool names_nothing(const Sentence& words) {
     for (size_t i = 0; i < end; ++i) {
         const std::string& word = words[i];
         const bool counts = kQuantifiers.has(word) && word != "one";
-        if (!kArticles.has(word) && !kOrdinals.has(word) && !kPositions.has(word) && !counts && !is_superlative(word)) {
+        if (!kArticles.has(word) && !kOrdinals.has(word) && !kPositions.has(word) && !counts &&
+            !is_superlative(word)) {
             content.push_back(word);
         }
     }
@@ -100,10 +102,12 @@ bool names_nothing(const Sentence& words) {
         return !of || names_nothing(Sentence(rest.begin() + 1, rest.end()));
     }
     const std::string& last = content.back();
-    const bool seen = std::any_of(content.begin(), content.end(), [](const auto& word) { return kVisible.has(word); });
+    const bool seen =
+        std::any_of(content.begin(), content.end(), [](const auto& word) { return kVisible.has(word); });
     if (kWeakPlaceholders.has(last)) {
         const std::unordered_set<std::string> distinct(content.begin(), content.end());
-        const auto named = std::count_if(distinct.begin(), distinct.end(), [](const auto& word) { return !kVisible.has(word); });
+        const auto named =
+            std::count_if(distinct.begin(), distinct.end(), [](const auto& word) { return !kVisible.has(word); });
         const bool portion = last.compare(0, 4, "piec") == 0 || last.compare(0, 4, "pair") == 0;
         if (named > 1 || (portion && of && !kArticles.has(rest[1]))) return false;
     }

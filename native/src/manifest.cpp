@@ -162,8 +162,8 @@ std::string read_note(const Json& provenance) {
     if (!provenance.contains("note")) return "";
     const Json& note = provenance.at("note");
     const std::string text = note.is_string() ? note.get<std::string>() : "";
-    const bool printable = std::none_of(text.begin(), text.end(),
-                                        [](unsigned char byte) { return byte < 32 || byte == 127; });
+    const bool printable =
+        std::none_of(text.begin(), text.end(), [](unsigned char byte) { return byte < 32 || byte == 127; });
     if (text.find_first_not_of(' ') == std::string::npos || !printable || text.size() > 4 * kMostNote) {
         refuse("", "provenance.note must be one line of 1 to 300 characters");
     }

@@ -8,8 +8,8 @@
 
 namespace sam3i::core {
 
-// Throws Error(SAM3I_BAD_BUNDLE): it is damaged, of a newer schema, has an unknown field, or names a path that leaves the
-// bundle. `place` is the file's name.
+// Throws Error(SAM3I_BAD_BUNDLE): it is damaged, of a newer schema, has an unknown field, or names a path that leaves
+// the bundle. `place` is the file's name.
 Manifest read_manifest(std::string_view text, const std::string& place);
 
 }  // namespace sam3i::core

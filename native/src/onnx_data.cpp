@@ -19,21 +19,32 @@ enum class Message { none, model, training, graph, function, node, attribute, sp
 Message inner(Message message, uint64_t field) {
     switch (message) {
         case Message::model:
-            return field == 7 ? Message::graph : field == 20 ? Message::training
-                   : field == 25 ? Message::function : Message::none;
-        case Message::training: return field == 1 || field == 2 ? Message::graph : Message::none;
+            return field == 7    ? Message::graph
+                   : field == 20 ? Message::training
+                   : field == 25 ? Message::function
+                                 : Message::none;
+        case Message::training:
+            return field == 1 || field == 2 ? Message::graph : Message::none;
         case Message::graph:
-            return field == 1 ? Message::node : field == 5 ? Message::tensor
-                   : field == 15 ? Message::sparse : Message::none;
+            return field == 1    ? Message::node
+                   : field == 5  ? Message::tensor
+                   : field == 15 ? Message::sparse
+                                 : Message::none;
         case Message::function:
             return field == 7 ? Message::node : field == 11 ? Message::attribute : Message::none;
-        case Message::node: return field == 5 ? Message::attribute : Message::none;
+        case Message::node:
+            return field == 5 ? Message::attribute : Message::none;
         case Message::attribute:
-            return field == 5 || field == 10 ? Message::tensor : field == 6 || field == 11 ? Message::graph
-                   : field == 22 || field == 23 ? Message::sparse : Message::none;
-        case Message::sparse: return field == 1 || field == 2 ? Message::tensor : Message::none;
-        case Message::tensor: return field == 13 ? Message::entry : Message::none;
-        default: return Message::none;
+            return field == 5 || field == 10    ? Message::tensor
+                   : field == 6 || field == 11  ? Message::graph
+                   : field == 22 || field == 23 ? Message::sparse
+                                                : Message::none;
+        case Message::sparse:
+            return field == 1 || field == 2 ? Message::tensor : Message::none;
+        case Message::tensor:
+            return field == 13 ? Message::entry : Message::none;
+        default:
+            return Message::none;
     }
 }
 
@@ -58,8 +69,8 @@ void each_field(std::string_view bytes, Visit visit) {
             continue;
         }
         if (kind != 1 && kind != 2 && kind != 5) {
-            throw std::invalid_argument("it is no ONNX file, byte " + std::to_string(at) + " begins a field of kind " +
-                                        std::to_string(kind));
+            throw std::invalid_argument("it is no ONNX file, byte " + std::to_string(at) +
+                                        " begins a field of kind " + std::to_string(kind));
         }
         const uint64_t size = kind == 2 ? read_number(bytes, at) : kind == 1 ? 8 : 4;
         if (size > bytes.size() - at) {

@@ -12,7 +12,10 @@ struct Grid {
     std::vector<uint8_t> cells;
 
     Grid(int32_t x, int32_t y, int32_t width, int32_t height, uint8_t value)
-        : x(x), y(y), width(width), height(height),
+        : x(x),
+          y(y),
+          width(width),
+          height(height),
           cells(static_cast<size_t>(width) * static_cast<size_t>(height), value) {}
     uint8_t& at(int32_t column, int32_t row) {
         return cells[static_cast<size_t>(row) * static_cast<size_t>(width) + static_cast<size_t>(column)];

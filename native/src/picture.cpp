@@ -13,14 +13,23 @@ constexpr int64_t kMaxPixels = 64'000'000;
 
 int64_t bytes_of(int32_t format) {
     switch (format) {
-        case SAM3I_RGB: case SAM3I_BGR: return 3;
-        case SAM3I_RGBA: case SAM3I_BGRA: return 4;
-        case SAM3I_GRAY8: case SAM3I_NV12: return 1;
-        default: return 0;
+        case SAM3I_RGB:
+        case SAM3I_BGR:
+            return 3;
+        case SAM3I_RGBA:
+        case SAM3I_BGRA:
+            return 4;
+        case SAM3I_GRAY8:
+        case SAM3I_NV12:
+            return 1;
+        default:
+            return 0;
     }
 }
 
-[[noreturn]] void refuse(int32_t status, const std::string& line) { throw Error(status, line); }
+[[noreturn]] void refuse(int32_t status, const std::string& line) {
+    throw Error(status, line);
+}
 
 void check(const sam3i_image& image, int64_t row, int64_t stride, int64_t chroma_stride) {
     const std::string size = std::to_string(image.width) + " x " + std::to_string(image.height);
@@ -29,21 +38,25 @@ void check(const sam3i_image& image, int64_t row, int64_t stride, int64_t chroma
                                            ": want SAM3I_RGB, BGR, RGBA, BGRA, GRAY8 or NV12");
     }
     if (image.rotation % 90 != 0 || image.rotation < 0 || image.rotation > 270) {
-        refuse(SAM3I_INVALID_ARGUMENT, "the image's rotation is " + std::to_string(image.rotation) +
-                                           " degrees: want 0, 90, 180 or 270");
+        refuse(SAM3I_INVALID_ARGUMENT,
+               "the image's rotation is " + std::to_string(image.rotation) + " degrees: want 0, 90, 180 or 270");
     }
-    if (image.width < 1 || image.height < 1) refuse(SAM3I_BAD_IMAGE, "the image has " + size + " pixels, nothing to segment");
+    if (image.width < 1 || image.height < 1)
+        refuse(SAM3I_BAD_IMAGE, "the image has " + size + " pixels, nothing to segment");
     if (static_cast<int64_t>(image.width) * image.height > kMaxPixels) {
-        refuse(SAM3I_BAD_IMAGE, "the image of " + size + " pixels has over 64 megapixels: make it smaller or cut it "
-                                                         "into tiles");
+        refuse(SAM3I_BAD_IMAGE, "the image of " + size +
+                                    " pixels has over 64 megapixels: make it smaller or cut it "
+                                    "into tiles");
     }
     if (stride < row * image.width) {
         refuse(SAM3I_BAD_IMAGE, "the image's stride is " + std::to_string(stride) + " bytes, a row of " +
                                     std::to_string(image.width) + " pixels has " + std::to_string(row * image.width));
     }
-    if (image.format == SAM3I_NV12 && (image.width % 2 != 0 || image.height % 2 != 0 || chroma_stride < image.width)) {
-        refuse(SAM3I_BAD_IMAGE, "an NV12 image has even sides and a chroma stride of at least its width, this one is " +
-                                    size + " with " + std::to_string(chroma_stride));
+    if (image.format == SAM3I_NV12 &&
+        (image.width % 2 != 0 || image.height % 2 != 0 || chroma_stride < image.width)) {
+        refuse(SAM3I_BAD_IMAGE,
+               "an NV12 image has even sides and a chroma stride of at least its width, this one is " + size +
+                   " with " + std::to_string(chroma_stride));
     }
 }
 
@@ -74,7 +87,8 @@ Picture upright(const sam3i_image& image) {
     if (image.format == SAM3I_RGB && image.rotation == 0 && stride == pixel * image.width) return picture;
 
     const uint8_t* chroma = image.chroma != nullptr ? image.chroma : image.data + stride * image.height;
-    picture.copy.resize(static_cast<size_t>(3) * static_cast<size_t>(image.width) * static_cast<size_t>(image.height));
+    picture.copy.resize(static_cast<size_t>(3) * static_cast<size_t>(image.width) *
+                        static_cast<size_t>(image.height));
     picture.rgb = picture.copy.data();
     const int64_t width = picture.width, last = static_cast<int64_t>(image.width) * image.height - 1;
     for (int64_t y = 0; y < image.height; ++y) {
@@ -88,9 +102,15 @@ Picture upright(const sam3i_image& image) {
             uint8_t* rgb = picture.copy.data() + 3 * at;
             const uint8_t* from = row + pixel * x;
             switch (image.format) {
-                case SAM3I_RGB: std::copy_n(from, 3, rgb); break;
-                case SAM3I_BGR: std::reverse_copy(from, from + 3, rgb); break;
-                case SAM3I_GRAY8: std::fill_n(rgb, 3, *from); break;
+                case SAM3I_RGB:
+                    std::copy_n(from, 3, rgb);
+                    break;
+                case SAM3I_BGR:
+                    std::reverse_copy(from, from + 3, rgb);
+                    break;
+                case SAM3I_GRAY8:
+                    std::fill_n(rgb, 3, *from);
+                    break;
                 case SAM3I_NV12: {
                     const uint8_t* pair = chroma + (y / 2) * chroma_stride + (x & ~int64_t{1});
                     from_yuv(*from, pair[0], pair[1], rgb);

@@ -10,7 +10,7 @@ namespace sam3i::core {
 
 struct Picture {
     int32_t width, height;
-    const uint8_t* rgb;            // [height, width, 3]: the caller's own memory, or `copy`
+    const uint8_t* rgb;  // [height, width, 3]: the caller's own memory, or `copy`
     std::vector<uint8_t> copy;
 };
 

@@ -44,7 +44,8 @@ int32_t guarded(Body body) noexcept {
     } catch (const Error& error) {
         return failed(error.status, error.what());
     } catch (const std::bad_alloc&) {
-        return failed(SAM3I_OUT_OF_MEMORY, "there is not enough memory: close what is not needed, or pass a smaller image");
+        return failed(SAM3I_OUT_OF_MEMORY,
+                      "there is not enough memory: close what is not needed, or pass a smaller image");
     } catch (const std::exception& error) {
         return failed(SAM3I_INTERNAL, error.what());
     } catch (...) {
@@ -80,8 +81,8 @@ const sam3i::core::Instance& instance_of(const sam3i_result* result, int32_t ind
     require(result, "result");
     const auto count = static_cast<int32_t>(result->it->instances.size());
     if (index < 0 || index >= count) {
-        throw Error(SAM3I_INVALID_ARGUMENT, "index is " + std::to_string(index) + ", the result has " +
-                                                std::to_string(count) + " instances");
+        throw Error(SAM3I_INVALID_ARGUMENT,
+                    "index is " + std::to_string(index) + ", the result has " + std::to_string(count) + " instances");
     }
     return result->it->instances[static_cast<size_t>(index)];
 }
@@ -90,7 +91,9 @@ const sam3i::core::Instance& instance_of(const sam3i_result* result, int32_t ind
 
 extern "C" {
 
-const char* sam3i_last_error(void) { return last_error.c_str(); }
+const char* sam3i_last_error(void) {
+    return last_error.c_str();
+}
 
 const char* const* sam3i_runtimes(void) {
     static const std::vector<const char*> names = [] {
@@ -110,8 +113,8 @@ int32_t sam3i_open(const char* bundle, const sam3i_open_options* options, sam3i_
         const sam3i_open_options defaults = SAM3I_OPEN_OPTIONS;
         const auto wanted = options == nullptr ? defaults : read(options, "options", defaults, sizeof defaults);
         if (wanted.threads < 0 || wanted.threads > 1024) {
-            throw Error(SAM3I_INVALID_ARGUMENT, "threads must be 1 to 1,024, or 0 for one a core, got " +
-                                                    std::to_string(wanted.threads));
+            throw Error(SAM3I_INVALID_ARGUMENT,
+                        "threads must be 1 to 1,024, or 0 for one a core, got " + std::to_string(wanted.threads));
         }
         auto opened = std::make_unique<sam3i_segmenter>();
         opened->it = std::make_shared<sam3i::core::Segmenter>(bundle, wanted);
@@ -131,10 +134,10 @@ int32_t sam3i_get_info(const sam3i_segmenter* segmenter, sam3i_info* info) {
         const auto& it = *segmenter->it;
         const auto& choice = it.choice();
         write(info, "info",
-              sam3i_info{0, it.manifest().image_size, choice.variant->boxes, it.levels(), it.threads(), it.threshold(),
-                         it.manifest().name.c_str(), choice.variant->name.c_str(), choice.device.c_str(),
-                         choice.backend->name, it.runtime_version().c_str(), choice.precision.c_str(),
-                         it.manifest().note.c_str()},
+              sam3i_info{0, it.manifest().image_size, choice.variant->boxes, it.levels(), it.threads(),
+                         it.threshold(), it.manifest().name.c_str(), choice.variant->name.c_str(),
+                         choice.device.c_str(), choice.backend->name, it.runtime_version().c_str(),
+                         choice.precision.c_str(), it.manifest().note.c_str()},
               sizeof(sam3i_info));
     });
 }
@@ -152,7 +155,9 @@ int32_t sam3i_encode(sam3i_segmenter* segmenter, const sam3i_image* image, sam3i
     });
 }
 
-void sam3i_scene_close(sam3i_scene* scene) { delete scene; }
+void sam3i_scene_close(sam3i_scene* scene) {
+    delete scene;
+}
 
 int32_t sam3i_segment(sam3i_scene* scene, const sam3i_question* question, sam3i_result** result) {
     if (result != nullptr) *result = nullptr;
@@ -166,7 +171,9 @@ int32_t sam3i_segment(sam3i_scene* scene, const sam3i_question* question, sam3i_
     });
 }
 
-void sam3i_result_close(sam3i_result* result) { delete result; }
+void sam3i_result_close(sam3i_result* result) {
+    delete result;
+}
 
 int32_t sam3i_result_answer(const sam3i_result* result, sam3i_answer* answer) {
     return guarded([&] {
@@ -194,16 +201,16 @@ int32_t sam3i_result_mask(const sam3i_result* result, int32_t index, sam3i_mask*
     });
 }
 
-int32_t sam3i_result_bitmap(const sam3i_result* result, int32_t index, uint8_t inside, uint8_t* bitmap, int64_t stride,
-                            int64_t bytes) {
+int32_t sam3i_result_bitmap(const sam3i_result* result, int32_t index, uint8_t inside, uint8_t* bitmap,
+                            int64_t stride, int64_t bytes) {
     return guarded([&] {
         instance_of(result, index);
         require(bitmap, "bitmap");
         const int64_t width = result->it->answer.width, height = result->it->answer.height;
         const int64_t row = stride == 0 ? width : stride;
         if (row < width) {
-            throw Error(SAM3I_INVALID_ARGUMENT, "stride is " + std::to_string(stride) + " bytes, a row has " +
-                                                    std::to_string(width));
+            throw Error(SAM3I_INVALID_ARGUMENT,
+                        "stride is " + std::to_string(stride) + " bytes, a row has " + std::to_string(width));
         }
         if (bytes < width || (bytes - width) / row < height - 1) {
             throw Error(SAM3I_CAPACITY, "bitmap has " + std::to_string(bytes) + " bytes, want at least " +

@@ -74,7 +74,8 @@ private:
     // Calls `use(graph)` with the graph's lock held; opens it first where it is not.
     template <class Use>
     auto with(const std::string& name, Use use);
-    Arrays run(Graph& graph, const std::string& name, const Arrays& inputs, const std::vector<const char*>& wanted) const;
+    Arrays run(Graph& graph, const std::string& name, const Arrays& inputs,
+               const std::vector<const char*>& wanted) const;
     std::shared_ptr<const Text> encode_text(const std::u32string& cleaned, int32_t level, double& spent);
     void check_open() const;
 

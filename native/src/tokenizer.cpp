@@ -117,7 +117,9 @@ struct Tokenizer::Parts {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
+[[noreturn]] void refuse(const std::string& what) {
+    throw std::invalid_argument(what);
+}
 
 bool is_set(const Json& json, const char* key) {
     const auto found = json.find(key);
@@ -177,7 +179,8 @@ void Tokenizer::Parts::read_step(const Json& step) {
                step.at("behavior") == "Removed" && step.at("invert") == true) {
         steps.push_back({Step::clip, false});
     } else {
-        refuse("its pre-tokenizer " + step.dump().substr(0, 90) + " is not one that this library knows: want "
+        refuse("its pre-tokenizer " + step.dump().substr(0, 90) +
+               " is not one that this library knows: want "
                "ByteLevel, or CLIP's Split");
     }
 }
@@ -205,7 +208,8 @@ void Tokenizer::Parts::read(const Json& json) {
     for (const auto& token : json.value("added_tokens", Json::array())) {
         const auto id = token.at("id").get<int64_t>();
         const auto text = token.at("content").get<std::string>();
-        if (id < 0 || id > INT32_MAX) refuse("added token " + Json(text).dump() + " has the id " + std::to_string(id));
+        if (id < 0 || id > INT32_MAX)
+            refuse("added token " + Json(text).dump() + " has the id " + std::to_string(id));
         names[id] = text;
         size = std::max(size, id + 1);
         if (token.at("special").get<bool>()) continue;
@@ -343,7 +347,9 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 std::vector<int64_t> Tokenizer::encode(std::u32string_view text) const {
     std::vector<int64_t> ids;
     size_t begin = 0;
-    const auto flush = [&](size_t end) { parts_->encode_part(parts_->normalize(Text(text.substr(begin, end - begin))), ids); };
+    const auto flush = [&](size_t end) {
+        parts_->encode_part(parts_->normalize(Text(text.substr(begin, end - begin))), ids);
+    };
     for (size_t i = 0; i < text.size() && !parts_->added.empty();) {
         const auto found = std::find_if(parts_->added.begin(), parts_->added.end(), [&](const Added& token) {
             return !token.text.empty() && text.compare(i, token.text.size(), token.text) == 0;
@@ -366,6 +372,8 @@ const std::string& Tokenizer::token(int64_t id) const {
     return found == parts_->names.end() ? none : found->second;
 }
 
-int64_t Tokenizer::size() const { return parts_->size; }
+int64_t Tokenizer::size() const {
+    return parts_->size;
+}
 
 }  // namespace sam3i::core

@@ -11,7 +11,9 @@ namespace sam3i::core {
 
 namespace {
 
-const char* category(char32_t point) { return utf8proc_category_string(static_cast<utf8proc_int32_t>(point)); }
+const char* category(char32_t point) {
+    return utf8proc_category_string(static_cast<utf8proc_int32_t>(point));
+}
 
 // Letters with case, for the Greek sigma that has a form of its own at the end of a word.
 bool is_cased(char32_t point) {
@@ -90,9 +92,13 @@ bool is_number(char32_t point) {
     return category(point)[0] == 'N';
 }
 
-bool is_decimal(char32_t point) { return std::string_view(category(point)) == "Nd"; }
+bool is_decimal(char32_t point) {
+    return std::string_view(category(point)) == "Nd";
+}
 
-bool is_word(char32_t point) { return point == U'_' || is_letter(point) || is_number(point); }
+bool is_word(char32_t point) {
+    return point == U'_' || is_letter(point) || is_number(point);
+}
 
 bool is_white_space(char32_t point) {
     if (point < 128) return point == U' ' || (point >= 9 && point <= 13);
@@ -100,7 +106,9 @@ bool is_white_space(char32_t point) {
            point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
 }
 
-bool is_space(char32_t point) { return is_white_space(point) || (point >= 0x1C && point <= 0x1F); }
+bool is_space(char32_t point) {
+    return is_white_space(point) || (point >= 0x1C && point <= 0x1F);
+}
 
 std::u32string lower(std::u32string_view text) {
     std::u32string result;
@@ -120,8 +128,12 @@ std::u32string lower(std::u32string_view text) {
     return result;
 }
 
-std::u32string normalized(std::u32string_view text) { return composed(text, UTF8PROC_STABLE); }
+std::u32string normalized(std::u32string_view text) {
+    return composed(text, UTF8PROC_STABLE);
+}
 
-std::u32string compatible(char32_t point) { return composed({&point, 1}, UTF8PROC_STABLE | UTF8PROC_COMPAT); }
+std::u32string compatible(char32_t point) {
+    return composed({&point, 1}, UTF8PROC_STABLE | UTF8PROC_COMPAT);
+}
 
 }  // namespace sam3i::core

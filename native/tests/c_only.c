@@ -1,4 +1,5 @@
-/* The header in C: null pointers, sizes and indices are refused with a status and a line, and nothing ends the program. */
+/* The header in C: null pointers, sizes and indices are refused with a status and a line, and nothing ends the
+ * program. */
 
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +10,8 @@ static int failures = 0;
 
 static void expect(int32_t found, int32_t wanted, const char* words, const char* what) {
     if (found != wanted || strstr(sam3i_last_error(), words) == NULL) {
-        fprintf(stderr, "%s: status %d, \"%s\"; want %d and \"%s\"\n", what, (int)found, sam3i_last_error(), (int)wanted,
-                words);
+        fprintf(stderr, "%s: status %d, \"%s\"; want %d and \"%s\"\n", what, (int)found, sam3i_last_error(),
+                (int)wanted, words);
         ++failures;
     }
 }

@@ -106,13 +106,14 @@ int main(int argc, char** argv) try {
         const sam3i::Segmenter segmenter(fixture.at("bundle").get<std::string>(), options);
         check(segmenter.info().runtime == runtime && segmenter.info().precision == precision, name + ": what runs");
         for (const json& picture : fixture.at("pictures")) {
-            const std::string bytes = fixtures::content(entry.path().parent_path() / picture.at("file").get<std::string>());
-            const sam3i::Scene scene = segmenter.encode(
-                sam3i::image(reinterpret_cast<const uint8_t*>(bytes.data()), picture.at("width"), picture.at("height"),
-                             picture.at("format"), picture.at("stride"), picture.at("rotation")));
+            const std::string bytes =
+                fixtures::content(entry.path().parent_path() / picture.at("file").get<std::string>());
+            const sam3i::Scene scene = segmenter.encode(sam3i::image(
+                reinterpret_cast<const uint8_t*>(bytes.data()), picture.at("width"), picture.at("height"),
+                picture.at("format"), picture.at("stride"), picture.at("rotation")));
             for (const json& asked : picture.at("questions")) {
-                compare(check, scene, asked, name + ' ' + picture.at("file").get<std::string>() + ' ' +
-                                                 asked.at("question").dump());
+                compare(check, scene, asked,
+                        name + ' ' + picture.at("file").get<std::string>() + ' ' + asked.at("question").dump());
                 instances += static_cast<long>(asked.at("answer").at("instances").size());
                 ++questions;
             }

@@ -1,4 +1,5 @@
-// Masks and pixels whose answers tests/native took from the definitions in Python: equal, bit for bit. Needs no runtime.
+// Masks and pixels whose answers tests/native took from the definitions in Python: equal, bit for bit. Needs no
+// runtime.
 
 #include <cstring>
 
@@ -11,12 +12,13 @@ using nlohmann::json;
 
 void check_mask(fixtures::Check& check, const json& one) {
     const auto logits = one.at("logits").get<std::vector<float>>();
-    const int32_t rows = one.at("rows"), columns = one.at("columns"), height = one.at("height"), width = one.at("width");
+    const int32_t rows = one.at("rows"), columns = one.at("columns"), height = one.at("height"),
+                  width = one.at("width");
     std::vector<uint32_t> counts(static_cast<size_t>(height) * static_cast<size_t>(width) + 1);
     int64_t count = 0, area = 0;
     int32_t bbox[4] = {};
-    const int32_t status = sam3i_mask_rle(logits.data(), rows, columns, height, width, one.at("threshold"), counts.data(),
-                                          static_cast<int64_t>(counts.size()), &count, &area, bbox);
+    const int32_t status = sam3i_mask_rle(logits.data(), rows, columns, height, width, one.at("threshold"),
+                                          counts.data(), static_cast<int64_t>(counts.size()), &count, &area, bbox);
     counts.resize(static_cast<size_t>(count));
     const std::string where = "mask of " + std::to_string(width) + " x " + std::to_string(height);
     check(status == SAM3I_OK && json(counts) == one.at("counts") && area == one.at("area"), where);

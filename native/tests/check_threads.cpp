@@ -1,4 +1,5 @@
-// Sixteen threads share one segmenter and its scenes, while others open and close: the answers are those of one thread.
+// Sixteen threads share one segmenter and its scenes, while others open and close: the answers are those of one
+// thread.
 
 #include <atomic>
 #include <thread>
@@ -12,8 +13,8 @@ std::string told(const sam3i::Result& result) {
     std::string text = std::to_string(result.answer().level);
     for (const auto& instance : result.instances()) {
         const sam3i_mask mask = instance.mask();
-        text += ' ' + std::to_string(instance.score) + ':' + std::to_string(mask.area) + ':' + std::to_string(mask.count) +
-                ':' + std::to_string(instance.polygons().size());
+        text += ' ' + std::to_string(instance.score) + ':' + std::to_string(mask.area) + ':' +
+                std::to_string(mask.count) + ':' + std::to_string(instance.polygons().size());
     }
     return text;
 }
@@ -23,7 +24,8 @@ std::string told(const sam3i::Result& result) {
 int main() try {
     constexpr int kThreads = 16, kTurns = 12;
     const std::string bundle = (fixtures::folder() / "tiny").string();
-    const char* instructions[] = {"star", "the red star left of the ring", "the one with three corners", "every square"};
+    const char* instructions[] = {"star", "the red star left of the ring", "the one with three corners",
+                                  "every square"};
     std::vector<uint8_t> pixels(96 * 64 * 3);
     for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * 31 % 251);
     sam3i_open_options options = SAM3I_OPEN_OPTIONS;
@@ -51,7 +53,8 @@ int main() try {
                 const std::string missing = "no folder " + std::to_string(number);
                 const auto failed = sam3i::Segmenter::open(missing);
                 if (failed || failed.failure().line.find(missing) == std::string::npos) ++wrong;
-                if (number % 4 == 0 && turn == 3) sam3i::Segmenter(bundle, options).encode(sam3i::image(pixels.data(), 96, 64));
+                if (number % 4 == 0 && turn == 3)
+                    sam3i::Segmenter(bundle, options).encode(sam3i::image(pixels.data(), 96, 64));
                 ++answered;
             }
         });

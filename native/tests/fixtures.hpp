@@ -33,7 +33,9 @@ inline std::string content(const std::filesystem::path& path) {
     return text;
 }
 
-inline nlohmann::json json(const std::filesystem::path& path) { return nlohmann::json::parse(content(path)); }
+inline nlohmann::json json(const std::filesystem::path& path) {
+    return nlohmann::json::parse(content(path));
+}
 
 // Counts what was compared; `failures` is the exit code's reason.
 struct Check {

@@ -1,5 +1,5 @@
-// Says what this library makes of texts: `text_lines clean|plain|level|tokens [tokenizer.json]` reads one JSON string a
-// line, and writes one JSON value a line. tests/native compares them with Python's.
+// Says what this library makes of texts: `text_lines clean|plain|level|tokens [tokenizer.json]` reads one JSON string
+// a line, and writes one JSON value a line. tests/native compares them with Python's.
 
 #include <iostream>
 #include <nlohmann/json.hpp>

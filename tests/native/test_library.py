@@ -19,31 +19,35 @@ CASES = (
     "nano-onnxruntime-fp32",
     "nano-openvino-fp32",
     "boxes-onnxruntime-fp32",
-    "onnxruntime-int8",
-    "openvino-int8",
+    "int8-onnxruntime-int8",
+    "int8-openvino-int8",
 )
 
 
-@pytest.fixture(scope="session")
-def with_openvino(made_once, quantized) -> Path:
-    """The int8 bundle and the nano, each with its graphs for OpenVINO beside those for ONNX Runtime."""
+def add_openvino(bundle: Bundle, folder: Path, precision: str) -> None:
+    """Writes a bundle with graphs for OpenVINO beside those for ONNX Runtime."""
     from sam3i_edge.export.openvino.ir import write_ir
 
-    def add(bundle: Bundle, folder: Path, precision: str) -> None:
-        source = bundle.manifest.variants[f"onnx-{precision}"]
-        with new_bundle(folder, base=bundle) as made:
-            (made.path / f"openvino-{precision}").mkdir()
-            graphs = {name: f"openvino-{precision}/{name}.xml" for name in source.graphs}
-            for name, path in graphs.items():
-                write_ir(bundle.root / source.graphs[name], made.path / path, precision)
-            variant = source.model_copy(update={"runtime": "openvino", "graphs": graphs})
-            made.finish(variants={f"openvino-{precision}": variant})
+    source = bundle.manifest.variants[f"onnx-{precision}"]
+    with new_bundle(folder / "bundle", base=bundle) as made:
+        (made.path / f"openvino-{precision}").mkdir()
+        graphs = {name: f"openvino-{precision}/{name}.xml" for name in source.graphs}
+        for name, path in graphs.items():
+            write_ir(bundle.root / source.graphs[name], made.path / path, precision)
+        variant = source.model_copy(update={"runtime": "openvino", "graphs": graphs})
+        made.finish(variants={f"openvino-{precision}": variant})
 
-    def make(folder: Path) -> None:
-        add(Bundle.open(NANO), folder / "nano", "fp32")
-        add(quantized.bundle, folder / "int8", "int8")
 
-    return made_once("native-with-openvino", make)
+@pytest.fixture(scope="session")
+def nano(made_once) -> Path:
+    """The bundled model for both runtimes."""
+    return made_once("native-nano", lambda folder: add_openvino(Bundle.open(NANO), folder, "fp32")) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def int8(made_once, quantized) -> Path:
+    """A small model at int8 for both runtimes."""
+    return made_once("native-int8", lambda folder: add_openvino(quantized.bundle, folder, "int8")) / "bundle"
 
 
 def ctest(building, built: Path, fixtures: Path, *options: str) -> str:
@@ -60,16 +64,11 @@ def test_ctest(building, built, fixtures):
 
 @pytest.mark.parametrize("case", CASES)
 def test_answers_are_pythons(building, built, fixtures, recorded, request, case):
-    *model, runtime, precision = case.split("-")
+    model, runtime, precision = case.split("-")
     if runtime not in building.runtimes():
         pytest.skip(f"needs the headers of {runtime}")
-    threshold, boxes = LOW, 0
-    if model == ["boxes"]:
-        bundle, boxes = fixtures / "tiny-boxes", 3
-    else:
-        folder = request.getfixturevalue("with_openvino")
-        bundle = folder / (model[0] if model else precision)
-        threshold = None if model else LOW
+    bundle = fixtures / "tiny-boxes" if model == "boxes" else request.getfixturevalue(model)
+    threshold, boxes = None if model == "nano" else LOW, 3 if model == "boxes" else 0
     recorded.record(
         fixtures / "answers",
         case,
