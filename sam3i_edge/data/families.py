@@ -297,6 +297,10 @@ TRAINED: Final[Mapping[str, float]] = MappingProxyType({
     "which": 0.09, "what": 0.04, "relative": 0.07, "emphatic": 0.05, "pronoun": 0.05, "partitive": 0.05,
     "fronted": 0.03, "terse": 0.03, "typing error": 0.04,
 })  # fmt: skip
+# The same without a typing error: what is kept in files.
+SPELLED: Final[Mapping[str, float]] = MappingProxyType(
+    {name: weight for name, weight in TRAINED.items() if name != "typing error"}
+)
 _OF_CONCEPTS: Final = ("plain", "typing error")  # the others narrow, or ask for one
 _FRAMED: Final = ("relative", "emphatic", "pronoun", "terse")  # at times inside a request
 

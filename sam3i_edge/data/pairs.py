@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,7 +39,11 @@ class LevelPair:
 
 
 def write_pairs(
-    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator, count: int
+    scene: Scene,
+    vocabulary: Vocabulary,
+    rng: np.random.Generator,
+    count: int,
+    wordings: Mapping[str, float] = TRAINED,
 ) -> tuple[LevelPair, ...] | None:
     """Writes `count` pairs for a scene, each for other targets; None where it gave no occasion for so many.
 
@@ -47,26 +52,31 @@ def write_pairs(
         vocabulary: its words.
         rng: decides; the same state writes the same pairs.
         count: how many, from 0.
+        wordings: as in `write_instruction`.
     """
     pairs: dict[tuple[int, ...], LevelPair] = {}
     for _ in range(_WANTS * count):
         if len(pairs) == count:
             break
         want = _GRANULARITIES[rng.choice(len(_GRANULARITIES), p=_FREQUENCIES)]
-        pair = _pair(scene, vocabulary, rng, want)
+        pair = _pair(scene, vocabulary, rng, want, wordings)
         if pair is not None:
             pairs.setdefault(pair.simple.targets, pair)
     return tuple(pairs.values()) if len(pairs) == count else None
 
 
 def _pair(
-    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator, want: Granularity
+    scene: Scene,
+    vocabulary: Vocabulary,
+    rng: np.random.Generator,
+    want: Granularity,
+    wordings: Mapping[str, float],
 ) -> LevelPair | None:
     """Writes at both levels in turn until two have the same targets."""
     written: dict[Level, dict[tuple[int, ...], Instruction]] = {level: {} for level in _LEVELS}
     for _ in range(_TRIES):
         for level in _LEVELS:
-            found = write_instruction(scene, vocabulary, rng, level, want, wordings=TRAINED)
+            found = write_instruction(scene, vocabulary, rng, level, want, wordings=wordings)
             if found is None:
                 return None
             written[level].setdefault(found.targets, found)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from sam3i_edge.data.annotations import IMAGES
+from sam3i_edge.data.families import SPELLED
 from sam3i_edge.data.instructions import Granularity, Instruction, unproven, write_instruction
 from sam3i_edge.data.pairs import write_pairs
 from sam3i_edge.data.records import Annotation, Record, noun_of
@@ -66,7 +67,7 @@ def write_picture(
     found: dict[str, Instruction] = {}
     dropped: Counter[str] = Counter()
     if {"simple", "complex"} <= set(levels) and most > 1:
-        for pair in write_pairs(scene, vocabulary, rng, 1) or ():
+        for pair in write_pairs(scene, vocabulary, rng, 1, SPELLED) or ():
             found |= {pair.simple.text: pair.simple, pair.complex.text: pair.complex}
     for attempt in range(_TRIES * most):
         if len(found) == most:
@@ -74,7 +75,7 @@ def write_picture(
         level = levels[attempt % len(levels)]
         shares = _GRANULARITIES[level]
         granularity = list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]
-        written = write_instruction(scene, vocabulary, rng, level, granularity)
+        written = write_instruction(scene, vocabulary, rng, level, granularity, wordings=SPELLED)
         if written is None:
             dropped[f"no occasion: {level}, {granularity}"] += 1
         elif written.text in found:

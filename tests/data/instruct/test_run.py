@@ -18,6 +18,7 @@ import pytest
 import sam3i_edge
 from sam3i_edge import files
 from sam3i_edge.data.annotations import read_annotations
+from sam3i_edge.data.families import SPELLED
 from sam3i_edge.data.instruct import run as run_module
 from sam3i_edge.data.instruct.processes import in_processes
 from sam3i_edge.data.instruct.report import InstructReport
@@ -82,7 +83,9 @@ def test_every_record_means_what_its_texts_say(whole, folder):
                 else len(getattr(record, level))
             )
     assert dict(texts) == report.level
-    assert report.instructions == texts.total() == report.family["plain"] > 5 * PICTURES
+    assert report.instructions == texts.total() == sum(report.family.values()) > 5 * PICTURES
+    assert set(report.family) <= set(SPELLED)
+    assert len(report.family) > 5
     assert sum(report.granularity.values()) == sum(report.form.values()) == report.instructions
     # A simple and a complex text for the same targets, in most pictures.
     assert len({r.file_name for r in records if r.simple and r.complex and r.annotations}) > PICTURES // 2
