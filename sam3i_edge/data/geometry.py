@@ -134,7 +134,8 @@ class View:
         side. What shows of them (its box, for "big" its pixels) must not tell another story. Where only that
         is known (photographs), the apparent size decides, and its pixels need the same clear margin. Where
         depths are known, the size that they make of it must be clearly greater too: a cup in front of a car
-        is neither bigger nor smaller. Nor is what is half hidden.
+        is neither bigger nor smaller. Nor is what is half hidden, nor things of two kinds where nothing but
+        their apparent size is known: the book in front of the chair is not the larger one.
         """
         if index == other:
             return False
@@ -144,6 +145,9 @@ class View:
         inverse = [self._side(other, measure) / self._side(index, measure) / SIZE_FACTOR]
         one, two = self.objects[index], self.objects[other]
         whole = one.full_size is not None and two.full_size is not None
+        deep = one.depth is not None and two.depth is not None
+        if one.category != two.category and not (whole or deep):
+            return None
         shown = self._shown(index, measure) / self._shown(other, measure)
         margin = 1.0 if whole else SIZE_FACTOR
         ratios.append(shown / margin)

@@ -46,7 +46,7 @@ class Phrase:
 
     Attributes:
         form: of the query.
-        count: how many objects it asks for; 0 where there are none.
+        count: how many objects it asks for; 0 where there are none and any number would do.
         universal: whether it asks for every member of the class, be it a single one.
         noun: for one and for many.
         adjectives: before the noun, in order.

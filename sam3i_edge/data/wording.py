@@ -160,7 +160,7 @@ class _Speaker:
             tails = [Tail("relation", " and ".join(tail.text for tail in tails))]
         return Phrase(
             form=query.form,
-            count=len(answer.targets),
+            count=len(answer.targets) or (0 if pick is None or idiom else picked),
             universal=query.universal,
             noun=noun,
             adjectives=adjectives,

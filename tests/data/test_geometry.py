@@ -120,6 +120,9 @@ def test_on_photographs_the_apparent_size_must_be_clear_in_every_measure() -> No
     assert view(*places, extents=sizes, depths=(1.0, 1.2)).exceeds(0, 1, "big") is None
     assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(0, 1, "big") is True
     assert view(*places, extents=sizes, depths=(1.0, 0.9)).exceeds(1, 0, "big") is False
+    pair = view(*places, extents=sizes, whole=False).scene
+    kinds = replace(pair, objects=(replace(pair.objects[0], category="book"), pair.objects[1]))
+    assert View(kinds).exceeds(0, 1, "big") is None
     # Nobody sees how big a thing is that is half hidden.
     seen = view(*places, extents=sizes, whole=False).scene
     half = replace(seen, objects=(replace(seen.objects[0], visible=0.7), seen.objects[1]))

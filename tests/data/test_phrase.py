@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from sam3i_edge.data.phrase import Adjective, Phrase, Tail, plain
-from sam3i_edge.data.query import Description, Is, Modifier, Query
+from sam3i_edge.data.query import Description, Is, Modifier, Nearest, Query
 from sam3i_edge.data.truth import Answer
 from sam3i_edge.data.vocabulary import Noun, load_vocabulary
 from sam3i_edge.data.wording import phrase_of
@@ -73,6 +73,15 @@ def test_the_plain_wording_of_several() -> None:
     assert not [text for text in texts if text.startswith(("every", "each")) or " is " in text]
     thing = replace(STAR, noun=Noun("thing", "things"), adjectives=(), generic=True, count=3)
     assert {"everything left of the ring", "whatever is left of the ring"} <= said(thing)
+
+
+def test_one_is_asked_for_though_none_is_there() -> None:
+    fork = Query(form="reference", head=Description("fork"))
+    nearest = Query(form="distance", head=Description("cup"), pick=Nearest(fork, False))
+    words = load_vocabulary("tabletop")
+    made = {plain(phrase_of(nearest, Answer((), ()), words, Random(n)), Random(n + 9000)) for n in range(200)}
+    assert "the cup nearest to the fork" in made
+    assert not [text for text in made if "cups" in text or "every" in text or "each" in text]
 
 
 def test_exceptions_and_negations() -> None:
