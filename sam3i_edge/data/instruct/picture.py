@@ -151,6 +151,7 @@ def _target(scene: Scene, target: int, number: int) -> Annotation:
 def review_item(scene: Scene, written: Instruction, file_name: str) -> dict[str, Any]:
     """A line of `review.jsonl`: see `review.queue.ReviewItem`."""
     masks = [rle.encode(item.mask) for item in scene.objects]
+    others = [number for number in range(len(masks)) if number not in written.targets]
     targets = [masks[target] for target in written.targets]
     content = "\n".join((file_name, written.level, written.text, *(mask["counts"] for mask in targets)))
     return {
@@ -161,7 +162,8 @@ def review_item(scene: Scene, written: Instruction, file_name: str) -> dict[str,
         "level": written.level,
         "granularity": written.granularity,
         "targets": targets,
-        "others": [mask for number, mask in enumerate(masks) if number not in written.targets],
+        "others": [masks[number] for number in others],
+        "numbers": [*written.targets, *others],
         "why": written.why,
         "form": written.form,
     }

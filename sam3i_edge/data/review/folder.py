@@ -81,6 +81,7 @@ class ReviewFolder:
         item = self._numbered(number)
         decision = self._decided.standing.get(item.id)
         shown = item.model_dump(mode="json")
+        shown["numbers"] = item.numbers or list(range(1, len(item.objects) + 1))
         shown["decision"] = None if decision is None else decision.model_dump(mode="json")
         return shown
 

@@ -33,6 +33,7 @@ class ReviewItem(Line):
         granularity: of it, if the guess is right.
         targets: masks that are the best guess, compressed.
         others: masks of the scene's other objects.
+        numbers: what `why` calls the objects, targets first; from 1 on where the file does not say.
         why: what is not certain, a sentence.
         form: what is asked, such as "relation".
     """
@@ -45,6 +46,7 @@ class ReviewItem(Line):
     granularity: Granularity
     targets: tuple[Mask, ...]
     others: tuple[Mask, ...] = ()
+    numbers: tuple[Annotated[int, Field(ge=0)], ...] = ()
     why: str = ""
     form: str = ""
 
@@ -57,6 +59,8 @@ class ReviewItem(Line):
     def _consistent(self) -> ReviewItem:
         if not self.file.startswith(f"{IMAGES}/"):
             raise ValueError(f"file must be a picture in {IMAGES}/, got {self.file!r}")
+        if self.numbers and not len(self.numbers) == len(set(self.numbers)) == len(self.objects):
+            raise ValueError(f"want {len(self.objects)} numbers that differ, one an object")
         for mask in self.objects:
             if tuple(mask.size) != self.size:
                 raise ValueError(f"a mask is {mask.size}, its picture {list(self.size)} (height, width)")

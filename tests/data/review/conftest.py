@@ -36,6 +36,7 @@ def lines() -> list[dict]:
                 "granularity": "subset" if number == 1 else "one",
                 "targets": masks[:targets],
                 "others": masks[targets:],
+                "numbers": [4, 7, *range(10, 8 + len(masks))] if number == 2 else [],
                 "why": "the color of one object is unknown",
                 "form": "relation",
             }
