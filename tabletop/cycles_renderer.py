@@ -80,17 +80,24 @@ class CyclesRenderer:
         Returns:
             The picture before noise and blur, uint8 [S, S, 3]; identities int64 [S, S], an object's number
             or -1; share of each object's outline that is visible, float64 [N], 0..1.
+
+        Raises:
+            OSError, RuntimeError: the picture cannot be written.
         """
-        for name, kind, number in self._room:
-            bpy.data.objects[name].material_slots[0].material = self._surface(kind, getattr(setting, number))
+        for name, kind in self._room.items():
+            bpy.data.objects[name].material_slots[0].material = self._surface(kind, getattr(setting, kind))
         made = self._arrange(setting)
         self._light(setting)
         camera, view = self._scene.camera, setting.view
         camera.location = view.position
         camera.rotation_euler = _towards(np.asarray(view.look_at) - view.position)
         camera.data.angle, camera.data.clip_start = float(np.radians(view.fov)), 0.02
+        written = Path(self._scene.render.filepath)
+        written.unlink(missing_ok=True)
         with _quiet():
             bpy.ops.render.render(write_still=True)
+        if not written.exists():
+            raise OSError(f"Cycles wrote no {written}: is there room?")
         for thing in made:
             bpy.data.objects.remove(thing)
         picture, identities = self._read()
@@ -212,8 +219,8 @@ class CyclesRenderer:
                 links.new(scaled.outputs["Vector"], shown.inputs["Vector"])
         return material
 
-    def _make_room(self) -> list[tuple[str, str, str]]:
-        """The same boxes as in MuJoCo's model; (name, kind of surface, its number in the setting)."""
+    def _make_room(self) -> dict[str, str]:
+        """The same boxes as in MuJoCo's model; their names, and which surface of the setting each shows."""
         x, y = TABLE
         boxes = [
             ("table", (x, y, 0.02), (0, 0, -0.0205)),
@@ -229,7 +236,7 @@ class CyclesRenderer:
             mesh.from_pydata((corners * half).tolist(), [], sides)
             mesh.materials.append(None)
             self._add(name, mesh).location = at
-        return [(name, kind, kind) for name, _, _ in boxes for kind in (name.rstrip("012"),)]
+        return {name: name.rstrip("012") for name, _, _ in boxes}
 
     def _add(self, name: str, data: bpy.types.ID) -> bpy.types.Object:
         thing = bpy.data.objects.new(name, data)

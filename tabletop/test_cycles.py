@@ -71,3 +71,15 @@ def test_named_colors_are_in_the_picture(both):
         if found >= 3:
             return
     raise AssertionError("no plain red or blue thing in 60 scenes")
+
+
+def test_a_picture_that_cannot_be_written_is_not_taken_from_the_scene_before(both):
+    catalogue, _, good = both
+    setting = draw(1, catalogue, held_out=True)
+    good.render(setting)
+    kept = good._scene.render.filepath
+    good._scene.render.filepath = "/proc/none/picture.exr"
+    with pytest.raises((OSError, RuntimeError), match=r"picture\.exr"):
+        good.render(setting)
+    good._scene.render.filepath = kept
+    assert good.render(setting)[0].any()
