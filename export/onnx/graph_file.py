@@ -19,6 +19,7 @@ from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.quantized_nodes import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
+from sam3i_edge.model.efficientvit import LinearAttention
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.quantize.spec import QuantSpec, open_model
 from sam3i_edge.runtimes import Progress, untold
@@ -157,22 +158,52 @@ def write_graph(
 def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    # Their sums and squares pass float16's largest value, 65504.
+    # Their sums and squares pass float16's largest value, 65504, or need more digits than it has.
     wide = [*DEFAULT_OP_BLOCK_LIST, "Softmax", "LayerNormalization", "InstanceNormalization"]
+    sums = [
+        node.name
+        for node in graph.graph
+        if LinearAttention.__name__ in node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "")
+    ]
     with _quiet():
         converted = convert_float_to_float16(
-            onnx_ir.to_proto(graph), keep_io_types=True, disable_shape_infer=False, op_block_list=wide
+            onnx_ir.to_proto(graph),
+            keep_io_types=True,
+            disable_shape_infer=False,
+            op_block_list=wide,
+            node_block_list=sums,
         )
     # It writes the cast of a value once for each reader, all under one name.
     first: dict[str, onnx.NodeProto] = {}
     for node in converted.graph.node:
         if first.setdefault(node.output[0], node) != node:
             raise ExportError(f"converting to float16 gave two different values {node.output[0]!r}")
-    nodes = [copy.deepcopy(node) for node in first.values()]
+    nodes = _without_rounding([copy.deepcopy(node) for node in first.values()])
     del converted.graph.node[:]
     converted.graph.node.extend(nodes)
     model: onnx_ir.Model = onnx_ir.from_proto(converted)
     return model
+
+
+def _without_rounding(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes that compute in float32 hand their values on as they are, where both ends do."""
+    made = {name: node for node in nodes for name in node.output}
+    wide: dict[str, str] = {}
+    for node in nodes:
+        before = made.get(node.input[0]) if _casts(node, onnx.TensorProto.FLOAT) else None
+        if before is None or not _casts(before, onnx.TensorProto.FLOAT16):
+            continue
+        # The converter's own names: for what is float32, and for what is so again.
+        if before.input[0].endswith("_cast_to_fp16") and node.output[0].endswith("_cast_to_fp32"):
+            wide[node.output[0]] = before.input[0]
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            node.input[place] = wide.get(name, name)
+    return [node for node in nodes if not node.output or node.output[0] not in wide]
+
+
+def _casts(node: onnx.NodeProto, to: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == to for a in node.attribute)
 
 
 @contextmanager

@@ -46,8 +46,9 @@ class MBConv(nn.Module):
 class LinearAttention(nn.Module):
     """o_n = (sum_m v_m k_m^T) q_n / ((sum_m k_m) q_n) with q, k >= 0, in groups of channels.
 
-    The sums run over thousands of pixels and must be float32. A group whose queries are all 0 gives 0: the
-    released code adds 1e-15 below, which float16 does not hold.
+    The sums run over thousands of pixels and want float32. Where a runtime makes float16 of everything, keys
+    and values that are smaller by a power of two keep them in range; in float32 that changes no bit. A group
+    whose queries are all 0 gives 0: the released code adds 1e-15 below, which float16 does not hold.
     """
 
     def __init__(self, group: int) -> None:
@@ -59,11 +60,12 @@ class LinearAttention(nn.Module):
         batch, channels, height, width = x.shape
         parts = x.view(batch, channels // (3 * self.group), 3 * self.group, height * width)
         q, k, v = torch.split(parts, self.group, dim=2)  # [B, groups, d, N]
-        q, k = F.relu(q), F.relu(k)
+        small = 2.0 ** -((height * width - 1).bit_length() // 2)
+        q, k, v = F.relu(q), F.relu(k) * small, v * small
         total = torch.matmul(v, k.transpose(2, 3).contiguous())  # [B, groups, d, d]
         share = torch.matmul(k.sum(3)[:, :, None], q)  # [B, groups, 1, N]
         out = torch.matmul(total, q) / torch.where(share > 0, share, torch.ones_like(share))
-        return out.view(batch, channels // 3, height, width)
+        return (out / small).view(batch, channels // 3, height, width)
 
 
 class LiteMLA(nn.Module):
