@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -114,7 +115,7 @@ class Objective:
         return total, terms
 
     def validate(self, batches: Sequence[Batch], stage: StageConfig) -> dict[str, float]:
-        """The figures of `validate`, or in stage "image" how often each attribute is read rightly.
+        """The figures of `validate`, or in stage "image" how often each known attribute is read rightly.
 
         Args:
             batches: on the CPU. The model is left in evaluation mode.
@@ -135,7 +136,8 @@ class Objective:
             here = batch.to(self.device)
             self.model.image_encoder(here.pixel_values)
             found.append(self.heads.accuracy(self._maps, here))
-        return dict(zip(self.heads.attributes, torch.stack(found).nanmean(0).tolist(), strict=True))
+        means = zip(self.heads.attributes, torch.stack(found).nanmean(0).tolist(), strict=True)
+        return {name: mean for name, mean in means if not math.isnan(mean)}
 
     def _alignment(self, prediction: Prediction, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`alignment_loss` of the batch's pairs, with the concepts' features just computed."""

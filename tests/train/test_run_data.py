@@ -103,3 +103,13 @@ def test_a_run_of_a_mixture_that_died_goes_on_to_the_same_numbers(tiny_run, tmp_
     rows = [json.loads(line) for line in (tmp_path / "died" / "metrics.jsonl").read_text().splitlines()]
     image = next(row["validation"] for row in rows if "validation" in row and row["stage"] == "image")
     assert set(image) == {"category", "color", "size", "fill"}
+
+
+def test_what_no_picture_of_the_validation_knows_has_no_figure(tiny_run, tmp_path, folder, encode):
+    """Poses and materials, of which the file says nothing: not a number is no figure, nor JSON."""
+    data = (DataSource(), DataSource(path=folder, vocabulary="tabletop"))
+    config = replace(tiny_run, data=data, images=2, stages=tiny_run.stages[:1])
+    run_training(config, tmp_path, encode, device="cpu")
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    image = next(row["validation"] for row in map(json.loads, lines) if "validation" in row)
+    assert set(image) == {"category", "color", "size", "fill"}
