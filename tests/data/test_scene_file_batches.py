@@ -153,3 +153,13 @@ def test_a_file_that_gives_too_few_instructions_ends_in_one_line(folder, monkeyp
         DataError, match="20 pictures give no 3 instructions of the levels concept and 0 pairs"
     ):
         batches(folder)[0]
+
+
+def test_a_mirrored_scene_has_everything_on_the_other_side(folder):
+    scene = SceneFileSource(folder, SHAPES).scene(1)
+    mirrored = scene_file_batches._mirrored(scene)
+    assert np.array_equal(mirrored.pixels(), scene.pixels()[:, ::-1])
+    for one, other in zip(mirrored.objects, scene.objects, strict=True):
+        assert one.center == (128 - other.center[0], other.center[1])
+        assert one.box == (128 - other.box[2], other.box[1], 128 - other.box[0], other.box[3])
+        assert np.array_equal(one.mask, other.mask[:, ::-1])

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sam3i_edge.data.instruct.run import instruct
 from sam3i_edge.data.instruct.shards import InstructConfig, opened, work
 from sam3i_edge.data.instruct.worded import Wording
 from sam3i_edge.data.language_model.model import LanguageModel, ModelSettings
-from sam3i_edge.data.language_model.rewriting import FAMILY
+from sam3i_edge.data.language_model.rewriting import FAMILY, Rewritten
 from sam3i_edge.errors import DataError
 
 
@@ -145,3 +146,17 @@ def test_a_folder_without_words_is_another_run(config, chat, write, tmp_path):
 
 def test_work_without_a_model_waits_for_nothing(config):
     assert work(config, 0).waiting == 0
+
+
+def test_of_a_picture_that_waits_only_what_is_proven_is_kept(config):
+    """Its other words come with the run that gets them all: half of them would change the folder twice."""
+
+    def half(pictures):
+        for picture in pictures:
+            done = Rewritten(instructions=[replace(picture.written.instructions[0], text="new")], waiting=1)
+            yield picture, done
+
+    shard = work(config, 0, half)
+    assert shard.waiting == 2
+    assert shard.instructions == work(config, 0).instructions
+    assert "new" not in shard.lines
