@@ -113,3 +113,18 @@ def test_what_no_picture_of_the_validation_knows_has_no_figure(tiny_run, tmp_pat
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     image = next(row["validation"] for row in map(json.loads, lines) if "validation" in row)
     assert set(image) == {"category", "color", "size", "fill"}
+
+
+def test_a_quantized_run_is_calibrated_on_its_own_pictures(tiny_run, tiny_model, tmp_path, folder, encode):
+    pytest.importorskip("torchao")
+    from sam3i_edge.train.quantized_run import QuantizedRun
+
+    config = replace(tiny_run, data=(DataSource(), DataSource(path=folder, vocabulary="shapes")))
+    run = QuantizedRun(config, tiny_model, encode, RunData(config), tmp_path)
+    pairs = run._pairs(20)
+    assert len(pairs) == 20
+    sizes = [pair.image.shape[:2] for pair in pairs]
+    assert 0 < sizes.count((96, 128)) < 20  # the file's, and drawn ones
+    assert {pair.level for pair in pairs} == {"concept", "simple", "complex"}
+    again = QuantizedRun(config, tiny_model, encode, RunData(config), tmp_path)._pairs(20)
+    assert [pair.text for pair in again] == [pair.text for pair in pairs]

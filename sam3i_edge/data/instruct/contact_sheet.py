@@ -61,7 +61,7 @@ def _tile(images: Path, record: Record, level: Level, text: str) -> NDArray[np.u
     for number, mask in enumerate(record.masks()):
         color = overlay.PALETTE[number % len(overlay.PALETTE)]
         small = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        picture[small > 0] = (0.6 * picture[small > 0] + 0.4 * np.array(color)).astype(np.uint8)
+        # Outlined, not filled: whoever looks has to see whether it is red.
         contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, color, 2)
     canvas = np.full((_SIDE, _SIDE, 3), BACKDROP, np.uint8)

@@ -38,13 +38,16 @@ def test_24_of_more_in_rows_of_six(images, tmp_path):
     assert not np.array_equal(a, c)
 
 
-def test_targets_are_colored_where_they_are(images, tmp_path):
+def test_targets_are_outlined_where_they_are(images, tmp_path):
     draw_sheet(tmp_path / "sheet.png", images, [record(1, 20, simple=["the one"])], 0)
     sheet = load_image(tmp_path / "sheet.png")
     picture = sheet[80:240, :320]  # 80 x 40 px in a square of 320
-    assert (picture[:, 84:156].max(-1) > 60).all()
-    assert not picture[:, 162:].any()
-    assert not picture[:, :76].any()
+    lines = picture.any(-1)
+    assert lines[80, 78:83].any()
+    assert lines[80, 157:163].any()
+    assert not lines[80, 84:156].any()  # its own colour is to be seen
+    assert not lines[:, 164:].any()
+    assert not lines[:, :76].any()
 
 
 def test_the_noun_of_part_of_a_class_is_no_instruction(images, tmp_path):
