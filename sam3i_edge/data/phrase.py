@@ -119,7 +119,8 @@ def plain(phrase: Phrase, random: Random) -> str:
     if phrase.form == "likeness" and phrase.thing:
         return _others(phrase, tail, random)
     if phrase.universal and phrase.count == 1 and not phrase.plural_only:
-        return f"{random.choice(('every', 'each'))} {_joined(phrase.one, tail, False)}"
+        every = "each" if phrase.noun.one == "one" else random.choice(("every", "each"))  # not "every one"
+        return f"{every} {_joined(phrase.one, tail, False)}"
     many = phrase.count > 1 if phrase.count else random.random() < 0.3
     return _several(phrase, tail, random) if many else _single(phrase, tail, random)
 
@@ -164,7 +165,9 @@ def _several(phrase: Phrase, tail: str, random: Random) -> str:
     if phrase.noun.many != "ones":  # nobody says "all ones"
         forms += [f"all {many}", f"all {many}", many if tail else f"all of the {many}"]
     if not phrase.plural_only:
-        forms += [f"every {one}", f"every {one}", f"each {one}"]
+        forms += (
+            [f"each {one}"] if phrase.noun.one == "one" else [f"every {one}", f"every {one}", f"each {one}"]
+        )
     return choose(forms)
 
 

@@ -155,7 +155,7 @@ def by_depth(ask: Ask) -> Query | None:
 def by_size(ask: Ask) -> Query | None:
     """Biggest, smallest, tallest …, in all or on one side of the picture."""
     head = ask.make_head()
-    if head is None or _too_few(ask, head, 2):
+    if head is None or _sized(head) or _too_few(ask, head, 2):
         return None
     inside = ask.random.random() < (0.4 if head.thing or ask.want == "none" else 0.15)
     filters = (Inside(ask.random.choice(HALVES)),) if inside else ()
@@ -165,7 +165,7 @@ def by_size(ask: Ask) -> Query | None:
 def by_comparison(ask: Ask) -> Query | None:
     """Bigger, smaller, taller or wider than another object."""
     head, reference = ask.make_head(), ask.make_reference()
-    if head is None or reference is None:
+    if head is None or reference is None or _sized(head):
         return None
     choices = {key: weight for key, weight in _COMPARISONS.items() if ask.vocabulary.flat or key[0] == "big"}
     measure, less = ask.random.choices(list(choices), list(choices.values()))[0]
@@ -219,6 +219,11 @@ def by_likeness(ask: Ask) -> Query | None:
     return Query(
         form="likeness", head=head, filters=(Alike(name, reference.query, _like(ask, reference, name)),)
     )
+
+
+def _sized(head: Description) -> bool:
+    """Whether its name says a size already: nobody asks for the biggest little one."""
+    return any(modifier.test.attribute == "size" for modifier in head.modifiers)
 
 
 def _like(ask: Ask, reference: Reference, name: str) -> frozenset[str]:

@@ -105,6 +105,7 @@ def test_a_function_is_something_to_do() -> None:
     }
     assert {"something to cut with", "the thing to cut with", "the one to cut with"} <= one
     assert not [text for text in one if text.startswith(("every", "all"))]
+    assert not [text for text in one if text.startswith("every one")]
     two = {
         plain(phrase_of(query, Answer((0, 1), (0, 1)), words, Random(n)), Random(n + 9000))
         for n in range(300)
