@@ -42,9 +42,13 @@ def test_it_says_what_it_wrote(written, scenes, capsys):
     )
 
 
-def test_evaluate_and_train_read_it(written, tiny_bundle, float_bundle, tmp_path, capsys):
+def test_evaluate_reads_it(written, tiny_bundle, capsys):
     assert main(["evaluate", str(tiny_bundle.root), "--data", str(written), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 4
+
+
+@pytest.mark.slow
+def test_train_reads_it(written, float_bundle, tmp_path):
     run = str(tmp_path / "run")
     arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(written), "--out", run]
     assert main([*arguments, "--stage", "3", "--steps", "2", "-d", "cpu"]) == 0
