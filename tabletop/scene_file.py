@@ -7,6 +7,7 @@ The line is JSON, one object a picture:
         the optical axis; visible, share of its outline 0..1; mask, compressed run lengths as in COCO; mesh,
         its name in the catalogue
     relations: [subject, "on" | "in" | "next to" | "behind" | "in front of", object], numbers of objects
+    unsure: likewise, those that cannot be said; judged: the names of which every other pair does not hold
     view: elevation and field of view, degrees; distance, metres
 """
 
@@ -22,6 +23,7 @@ from setting import Setting
 
 _LEAST = 12  # pixels; below it an object is not seen
 _BEHIND = 0.06  # metres of depth between the nearest edges of two objects, one behind the other
+_JUDGED = ("on", "in", "next to", "behind", "in front of")
 
 
 def record(
@@ -38,10 +40,11 @@ def record(
     if not seen:
         return None
     place = {n: k for k, n in enumerate(seen)}
-    relations = [
-        [place[a], name, place[b]] for a, name, b in setting.relations() if a in place and b in place
-    ]
-    relations += [[place[a], name, place[b]] for a, name, b in _depth_relations(setting, identities, seen)]
+    holds, open_ = _depth_relations(setting, identities, seen)
+    relations, unsure = (
+        [[place[a], name, place[b]] for a, name, b in found if a in place and b in place]
+        for found in (setting.relations() + holds, setting.unsure() + open_)
+    )
     return {
         "file": file,
         "size": list(identities.shape),
@@ -51,6 +54,8 @@ def record(
         "held_out": held_out,
         "objects": [_object(setting, n, identities == n, float(visible[n])) for n in seen],
         "relations": relations,
+        "unsure": unsure,
+        "judged": list(_JUDGED),
         "view": {key: round(getattr(setting.view, key), 4) for key in ("elevation", "fov", "distance")},
     }
 
@@ -77,24 +82,27 @@ def _object(setting: Setting, number: int, mask: NDArray[np.bool_], visible: flo
 
 def _depth_relations(
     setting: Setting, identities: NDArray[np.int64], seen: list[int]
-) -> list[tuple[int, str, int]]:
-    """Behind and in front of: on the table, overlapping from left to right, and clearly farther away."""
+) -> tuple[list[tuple[int, str, int]], list[tuple[int, str, int]]]:
+    """Behind and in front of, those that hold and those that cannot be said.
+
+    They hold for things on the table that overlap from left to right, one clearly farther away. What is
+    clearly nearer is not behind; all between is open.
+    """
     spans = {n: np.flatnonzero((identities == n).any(0))[[0, -1]] for n in seen}
-    found = []
+    depths = {n: setting.view.depth(np.array([*setting.objects[n].middle, 0.0])) for n in seen}
+    holds, unsure = [], []
     for a in seen:
         for b in seen:
             one, two = setting.objects[a], setting.objects[b]
-            if a == b or one.support or two.support:
+            margin = one.radius * 0.5 + two.radius * 0.5 + _BEHIND
+            gap = depths[a] - depths[b]  # of a behind b
+            if a == b or gap < -margin:
                 continue
-            near, far = (
-                setting.view.depth(np.array([*two.middle, 0.0])),
-                setting.view.depth(np.array([*one.middle, 0.0])),
-            )
             shared = min(spans[a][1], spans[b][1]) - max(spans[a][0], spans[b][0])
             narrow = min(np.ptp(spans[a]), np.ptp(spans[b])) + 1
-            if far - near > one.radius * 0.5 + two.radius * 0.5 + _BEHIND and shared > 0.5 * narrow:
-                found += [(a, "behind", b), (b, "in front of", a)]
-    return found
+            clear = not one.support and not two.support and gap > margin and shared > 0.5 * narrow
+            (holds if clear else unsure).extend([(a, "behind", b), (b, "in front of", a)])
+    return holds, unsure
 
 
 def photograph(picture: NDArray[np.uint8], setting: Setting) -> NDArray[np.uint8]:

@@ -115,6 +115,20 @@ class Setting:
                     found.append((n, "next to", m))
         return found
 
+    def unsure(self) -> list[tuple[int, str, int]]:
+        """Those that people may see either way: hardly near, on different things, on what is on another."""
+        found = []
+        for n, a in enumerate(self.objects):
+            below = self.supports(a.support)
+            found += [(n, name, m) for m in below[1:] for name in ("on", "in")]
+            for m, b in enumerate(self.objects):
+                if n == m or m in below or n in self.supports(b.support):
+                    continue
+                gap = Polygon(a.outline).distance(Polygon(b.outline))
+                if gap < 2 * _NEXT and (gap >= _NEXT or a.support != b.support):
+                    found.append((n, "next to", m))
+        return found
+
     def supports(self, support: tuple[str, int] | None) -> list[int]:
         """Numbers of the objects below, from the support itself to what stands on the table."""
         return [] if support is None else [support[1], *self.supports(self.objects[support[1]].support)]
