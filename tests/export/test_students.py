@@ -206,17 +206,31 @@ def test_the_bundle_gives_the_released_numbers(bundle, case):
         runtime.close()
     wanted = {name: want[f"concept.{case}.{name}"].astype(np.float64) for name in _OUTPUTS}
     scores = 1 / (1 + np.exp(-wanted["pred_logits"])) / (1 + np.exp(-wanted["presence_logit"]))
-    order = np.argsort(-scores, kind="stable")
+    order = _order(out["scores"][0], out["boxes"][0], scores, wanted["pred_boxes_cxcywh"])
     assert np.linalg.norm(out["scores"][0] - scores[order]) <= students.RELATIVE * np.linalg.norm(scores)
-    centre, size = np.split(wanted["pred_boxes_cxcywh"][order], 2, axis=1)
-    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    corners = _corners(wanted["pred_boxes_cxcywh"])[order]
     side = given["pixel_values"].shape[-1]
-    # One case of the RepViT set makes .04 px of what the encoder rounds, whoever computes it.
-    limit = 5 * students.PIXELS if (family, case) == ("repvit", "p2") else students.PIXELS
-    np.testing.assert_allclose(out["boxes"][0] * side, corners * side, rtol=0, atol=limit)
+    # One case of the RepViT set makes .04 px of what the encoder rounds, in float64 too; in ONNX Runtime .16.
+    wide = 5 if (family, case) == ("repvit", "p2") else 1
+    np.testing.assert_allclose(out["boxes"][0] * side, corners * side, rtol=0, atol=wide * students.PIXELS)
     masks = wanted["pred_masks"][order]
-    assert np.linalg.norm(out["mask_logits"][0] - masks) <= 2 * students.RELATIVE * np.linalg.norm(masks)
+    error = np.linalg.norm(out["mask_logits"][0] - masks) / np.linalg.norm(masks)
+    assert error <= wide * students.RELATIVE
     assert np.mean((out["mask_logits"][0] > 0) != (masks > 0)) <= students.FLIPS
+
+
+def _corners(boxes):
+    centre, size = np.split(boxes, 2, axis=1)
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+
+
+def _order(scores, boxes, wanted_scores, wanted_boxes):
+    """The query of each row: of those of about its score, which may be tied, that of the nearest box."""
+    far = np.abs(boxes[:, None] - _corners(wanted_boxes)).max(-1)
+    far[np.abs(scores[:, None] - wanted_scores) > 1e-4] = np.inf
+    order = far.argmin(1)
+    assert sorted(order) == list(range(len(scores)))
+    return order
 
 
 _OUTPUTS = ("pred_logits", "pred_boxes_cxcywh", "presence_logit", "pred_masks")
