@@ -214,7 +214,8 @@ int32_t sam3i_result_bitmap(const sam3i_result* result, int32_t index, uint8_t i
         }
         if (bytes < width || (bytes - width) / row < height - 1) {
             throw Error(SAM3I_CAPACITY, "bitmap has " + std::to_string(bytes) + " bytes, want at least " +
-                                            std::to_string((height - 1) * row + width));
+                                            std::to_string(height - 1) + " * " + std::to_string(row) + " + " +
+                                            std::to_string(width));
         }
         for (int64_t y = 0; y < height; ++y) std::memset(bitmap + y * row, 0, static_cast<size_t>(width));
         const auto& counts = result->it->mask(static_cast<size_t>(index)).counts;

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <future>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "choice.hpp"
 #include "error.hpp"
@@ -93,10 +96,9 @@ Segmenter::Segmenter(const std::string& bundle, const sam3i_open_options& option
       texts_(options.instruction_cache < 0 ? kInstructions : static_cast<size_t>(options.instruction_cache)) {
     require_share("threshold", threshold_);
     for (const auto& [name, _] : choice_.variant->graphs) graphs_[name];
-    // Reading and compiling one graph keeps one core busy at most of the time.
-    auto detector = std::async(std::launch::async, [this] { with("detector", [](Graph&) {}); });
+    // One after the other, the one that takes more memory while it opens first.
+    with("detector", [](Graph&) {});
     with("image_encoder", [](Graph&) {});
-    detector.get();
 }
 
 int32_t Segmenter::levels() const {
@@ -196,12 +198,19 @@ std::shared_ptr<const Text> Segmenter::encode_text(const std::u32string& cleaned
         text->tokens_cut = static_cast<int32_t>(std::max<int64_t>(0, tokens - (room - 2)));
         const Arrays inputs{{"input_ids", array_of(Type::int64, {1, room}, std::move(ids))}};
         const Arrays outputs = run(graph, name, inputs, {"text_features"});
-        text->features = outputs.at("text_features");
+        // A copy: the runtime's own small array lies above what its run used, and would keep all of it from going back.
+        const Array& features = outputs.at("text_features");
+        require_shape(outputs, "text_features", features.shape);
+        text->features = array_of(Type::float32, features.shape,
+                                  std::vector<float>(features.floats(), features.floats() + features.size()));
         if (text->features.shape.size() != 3) refuse_graphs("'text_features' has another shape");
         require_shape(outputs, "text_features", {1, room, text->features.shape[2]});
         spent = since(start);
         const std::lock_guard<std::mutex> lock(texts_mutex_);
         if (!closed_) texts_.put(key, text);
+#ifdef __GLIBC__
+        malloc_trim(0);  // or the freed memory of runs stays around each text that is kept: 4 MB a text for the nano
+#endif
         known = text;
         return known;
     });

@@ -233,7 +233,7 @@ void check_results(fixtures::Check& check, sam3i_scene* scene) {
     expect(check, draw(nullptr, 0, 16), SAM3I_INVALID_ARGUMENT, "bitmap is NULL", "bitmap");
     expect(check, draw(bitmap.data(), 3, 16), SAM3I_INVALID_ARGUMENT, "stride is 3", "stride");
     expect(check, draw(bitmap.data(), -4, 16), SAM3I_INVALID_ARGUMENT, "stride is -4", "stride");
-    expect(check, draw(bitmap.data(), 0, 15), SAM3I_CAPACITY, "bitmap has 15 bytes, want at least 16", "bytes");
+    expect(check, draw(bitmap.data(), 0, 15), SAM3I_CAPACITY, "bitmap has 15 bytes, want at least 3 * 4 + 4", "bytes");
     expect(check, draw(bitmap.data(), INT64_MAX, 16), SAM3I_CAPACITY, "want at least", "a huge stride");
     expect(check, draw(bitmap.data(), 0, 16), SAM3I_OK, "", "bitmap");
     sam3i_result_close(result);
