@@ -1,4 +1,4 @@
-"""A program that PyInstaller froze: it segments with the bundled model, far from the tree."""
+"""A program that PyInstaller froze: it segments, and runs OpenVINO, far from the tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ PROGRAM = """
 import json, sys
 import numpy as np
 from sam3i_edge import Segmenter
+from sam3i_edge.runtimes import probe
 
+probe("openvino", "cpu")
 image = np.full((120, 160, 3), 230, np.uint8)
 image[30:80, 40:90] = 220, 30, 30
 with Segmenter(device="cpu", runtime="onnxruntime", threads=1) as segmenter:
@@ -40,11 +42,13 @@ def _run(*command, folder):
 @pytest.mark.timeout(900)
 def test_a_frozen_program_segments(tmp_path):
     pytest.importorskip("PyInstaller")
+    pytest.importorskip("openvino")
     (tmp_path / "program.py").write_text(PROGRAM)
     made = subprocess.run(
         [
             *(sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", "program.py"),
             *("--additional-hooks-dir", HOOKS, "--paths", ROOT),
+            *("--hidden-import", "sam3i_edge.runtimes.ov"),
             # Others than this package ask for these where they are installed.
             *(f"--exclude-module={name}" for name in ("torch", "scipy", "matplotlib", "pandas", "IPython")),
         ],
