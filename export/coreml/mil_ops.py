@@ -230,6 +230,11 @@ def _upsample_nearest(o: Operands) -> torch.Tensor:
     return o["x"].repeat_interleave(int(height), -2).repeat_interleave(int(width), -1)
 
 
+def _upsample_bilinear(o: Operands) -> torch.Tensor:
+    corners = bool(o.constant("align_corners", True))
+    return F.interpolate(o["x"], size=o.shape[-2:], mode="bilinear", align_corners=corners)
+
+
 _INTEGERS = {"int8": torch.int8, "uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16}
 
 
@@ -334,6 +339,7 @@ OPERATORS: dict[str, Callable[[Operands], Result]] = {
     "reshape": lambda o: o["x"].reshape(o.shape),
     "select": lambda o: torch.where(o["cond"], o["a"], o["b"]),
     "sigmoid": _unary(torch.sigmoid),
+    "sigmoid_hard": lambda o: (o["x"] * o.constant("alpha", 0.2) + o.constant("beta", 0.5)).clamp(0, 1),
     "sign": _unary(torch.sign),
     "sin": _unary(torch.sin),
     "slice_by_index": _slice_by_index,
@@ -344,9 +350,11 @@ OPERATORS: dict[str, Callable[[Operands], Result]] = {
     "squeeze": lambda o: o["x"].reshape(o.shape),
     "stack": lambda o: torch.stack(o.many("values"), o.constant("axis")),
     "sub": _binary(torch.sub),
+    "thresholded_relu": lambda o: torch.where(o["x"] >= o.constant("alpha"), o["x"], 0.0),
     "tile": lambda o: o["x"].tile(o.constant("reps")),
     "topk": _topk,
     "transpose": lambda o: o["x"].permute(o.constant("perm")),
+    "upsample_bilinear": _upsample_bilinear,
     "upsample_nearest_neighbor": _upsample_nearest,
 }
 """Name of an operator -> what it computes."""

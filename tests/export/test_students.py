@@ -25,7 +25,7 @@ from sam3i_edge.export.onnx.graph_file import Offsets, export_graph, write_graph
 from sam3i_edge.export.openvino.integers import check_integers, integer_work
 from sam3i_edge.export.openvino.ir import convert_graphs
 from sam3i_edge.model.efficientvit import LinearAttention
-from sam3i_edge.model.graph_specs import GraphSpec
+from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.model.weights import load_model, write_config, write_safetensors
 from sam3i_edge.pipeline.prompt import join_prompt
 from sam3i_edge.quantize.ptq import Prepared
@@ -79,6 +79,41 @@ def test_exported_encoders_give_the_released_numbers(weights, encoders, tmp_path
     for runtime_of_graph in opened.values():
         runtime_of_graph.close()
     students.assert_encoders(found)
+
+
+def test_a_model_without_geometry_and_presence_exports(tmp_path):
+    """The token that it lacks is a constant of the image's graph, and masked in the detector's."""
+    state = students.state("repvit")
+    lacking = {k: v for k, v in state.items() if "geometry_encoder" not in k and "presence_token" not in k}
+    torch.save({"model": lacking}, tmp_path / "stage3.pt")
+    config = students.config("repvit")
+    checkpoint = read_checkpoint(tmp_path / "stage3.pt", config=config, presence=False)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    write_safetensors(weights / "base.safetensors", checkpoint.tensors)
+    write_config(weights, checkpoint.config)
+    model = load_model(weights)
+    rng = np.random.default_rng(0)
+    for spec in (one for one in graph_specs(model) if not one.name.startswith("text_encoder")):
+        inputs = {
+            name: rng.normal(size=value.shape).astype(np.float32)
+            if value.is_floating_point()
+            else value.numpy()
+            for name, value in spec.inputs.items()
+        }
+        want = spec.run(inputs)
+        export_graph(weights, checkpoint.config, tmp_path, 0, spec.name, {}, False)
+        runtime = open_runtime("onnxruntime", tmp_path / f"{spec.name}.onnx", "cpu")
+        found = runtime.run(inputs)
+        for name, value in want.items():
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4 * max(1.0, np.abs(value).max()))
+        if (
+            spec.name == "detector"
+        ):  # what lies in the last slot changes nothing, though it is said to be real
+            inputs["prompt"][:, -1] += 1
+            again = runtime.run(inputs)
+            assert all(np.array_equal(again[name], value) for name, value in found.items())
+        runtime.close()
 
 
 def test_no_layer_of_a_student_is_left_float_but_squeezes(weights):

@@ -73,6 +73,11 @@ CASES = [
                         "pad": [1, 1, 1, 1]},
      F.conv_transpose2d(T(X), T(TRANSPOSED), stride=2, padding=1)),
     ("cos", {"x": X}, None),
+    ("sigmoid_hard", {"x": X, "alpha": 0.5, "beta": 0.25}, None),
+    ("thresholded_relu", {"x": X.copy(), "alpha": 0.25}, None),  # coremltools writes into what it is given
+    ("upsample_bilinear", {"x": X, "scale_factor_height": 2.0, "scale_factor_width": 1.5,
+                           "align_corners": False},
+     F.interpolate(T(X), scale_factor=(2.0, 1.5), mode="bilinear", align_corners=False)),
     ("dequantize", {"input": INT8, "scale": np.float32(0.5)}, INT8 * 0.5),
     ("dequantize", {"input": INT8, "scale": SCALES, "zero_point": np.int8([1, 0, -3, 2]), "axis": 0},
      (INT8 - np.array([[1], [0], [-3], [2]])) * SCALES[:, None]),
