@@ -64,7 +64,7 @@ class LinearAttention(nn.Module):
         q, k, v = F.relu(q), F.relu(k) * small, v * small
         total = torch.matmul(v, k.transpose(2, 3).contiguous())  # [B, groups, d, d]
         share = torch.matmul(k.sum(3)[:, :, None], q)  # [B, groups, 1, N]
-        out = torch.matmul(total, q) / torch.where(share > 0, share, torch.ones_like(share))
+        out = torch.matmul(total, q) / (share + (share <= 0).to(share.dtype))
         return (out / small).view(batch, channels // 3, height, width)
 
 
