@@ -40,7 +40,13 @@ def _decide(url, body):
 
 def test_serves_until_interrupted_and_applies(folder, capsys):
     command = [sys.executable, "-m", "sam3i_edge", "review", str(folder), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # some shells have it ignored
+    ) as process:
         served = json.loads(process.stdout.readline())
         assert served["undecided"] == 1
         assert _decide(served["url"], {"id": "one", "decision": "accept"})["decision"] == "accept"

@@ -87,7 +87,10 @@ def test_its_process_ends_with_the_one_that_asked(number, tmp_path):
         "call(_sleep, progress=lambda *_: print('told', flush=True))\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # some shells have it ignored
     ) as asks:
         assert asks.stdout.readline() == b"told\n"
         (other,) = psutil.Process(asks.pid).children()

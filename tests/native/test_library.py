@@ -28,6 +28,8 @@ def add_openvino(bundle: Bundle, folder: Path, precision: str) -> None:
     """Writes a bundle with graphs for OpenVINO beside those for ONNX Runtime."""
     from sam3i_edge.export.openvino.ir import write_ir
 
+    # A copy: a new bundle links the files of its base, and onnx refuses to read linked ones.
+    bundle = Bundle.open(shutil.copytree(bundle.root, folder / "source"))
     source = bundle.manifest.variants[f"onnx-{precision}"]
     with new_bundle(folder / "bundle", base=bundle) as made:
         (made.path / f"openvino-{precision}").mkdir()
