@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.data.annotation_schema import (
@@ -75,6 +75,9 @@ class _Attribute(BaseModel):
     name: str
 
 
+_IDS_BY_TYPE: Final = TypeAdapter(dict[str, list[Identity]])
+
+
 @dataclass(slots=True)
 class Index:
     """What one pass over the file keeps, in the file's order."""
@@ -110,8 +113,11 @@ def read_index(path: Path) -> Index:
                     _KEEP[element.key](index, element)
                 except ValidationError as error:
                     raise DataError(f"{path}: {first_problem(error, _place(element, error))}") from error
-        elif element.key == _TYPES and isinstance(element.value, dict):
-            index.types = {kind: list(ids) for kind, ids in element.value.items() if isinstance(ids, list)}
+        elif element.key == _TYPES and element.place != EMPTY:
+            try:
+                index.types = _IDS_BY_TYPE.validate_python(element.value)
+            except ValidationError as error:
+                raise DataError(f"{path}: {first_problem(error, _TYPES)}") from error
     missing = [key for key in (_PICTURES, _TARGETS, _CATEGORIES) if key not in seen]
     if missing:
         raise DataError(f"{path}: {missing[0]} is missing; want COCO's instances JSON")

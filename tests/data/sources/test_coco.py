@@ -320,3 +320,9 @@ def test_pictures_where_coco_keeps_them(save, tmp_path: Path) -> None:
     (tmp_path / "images").rename(tmp_path / "val2017")
     path = save(CONTENT, "annotations/instances_val2017.json")
     assert open_source(path, COCO_WORDS).folder == tmp_path / "val2017"
+
+
+@pytest.mark.parametrize("types", [{"color": [[1]]}, {"color": 3}, [1], {"color": [None]}])
+def test_types_of_attributes_that_hold_no_ids_are_named(types: Any, save) -> None:
+    with pytest.raises(DataError, match="attr_type_to_attr_idxs: must be"):
+        open_source(save(paco() | {"attr_type_to_attr_idxs": types}), load_vocabulary("tabletop"))
