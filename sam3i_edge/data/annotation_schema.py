@@ -32,6 +32,8 @@ WANTED: Final = (
     'text_inst_input: {"concept": [...], "simple_query": [...], "complex_query": [...]}; '
     "'sam3i-edge instruct FILE -o DIR' writes them for annotated pictures"
 )
+_LONGEST_NAME: Final = 255  # bytes, of file systems
+_DEEPEST: Final = 12
 _FARTHEST: Final = 100_000  # px: no picture of 64 megapixels has a longer side worth naming
 
 
@@ -39,13 +41,19 @@ def relative(name: object) -> object:
     """A file's name with forward slashes, as Windows tools do not write it.
 
     Raises:
-        ValueError: it may leave its folder.
+        ValueError: it may leave its folder, or is longer than file systems allow.
     """
     if not isinstance(name, str):
         return name
     path = PurePosixPath(name.replace("\\", "/"))
     if not name.strip() or path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise ValueError(f"must be a path inside the folder of images, got {name!r}")
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in (*path.parts, ""))
+    if longest > _LONGEST_NAME or len(path.parts) > _DEEPEST:
+        raise ValueError(
+            f"must have names of at most {_LONGEST_NAME} bytes in at most {_DEEPEST} folders, got one of "
+            f"{longest} bytes in {len(path.parts)}"
+        )
     return str(path)
 
 

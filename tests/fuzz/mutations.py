@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -55,7 +56,7 @@ def mutated_json(rng: random.Random, value: Any) -> bytes:
         parent, key = rng.choice(places)
         match rng.randrange(6):
             case 0 | 1 | 2:
-                parent[key] = rng.choice(_VALUES)
+                parent[key] = copy.deepcopy(rng.choice(_VALUES))  # one of its own may be put into it
             case 3:
                 other, place = rng.choice(places)
                 parent[key] = json.loads(json.dumps(other[place]))

@@ -144,12 +144,12 @@ class CocoSource:
     def _attributes(self, raw: Mapping[str, Any]) -> dict[str, str | None]:
         """Values by attribute: None where two are given or it says that nobody can tell."""
         found: dict[str, str | None] = {}
-        given = raw.get("attribute_ids")
+        given = raw.get("attribute_ids") or ()
         for kind, (attribute, values) in self._values.items():
             if raw.get(f"unknown_{kind}"):
                 found[attribute] = None
                 continue
-            own = {values[i] for i in given if i in values} if isinstance(given, list) else set()
+            own = {values[i] for i in given if i in values}
             if own:
                 found[attribute] = own.pop() if len(own) == 1 else None
         return found

@@ -68,6 +68,7 @@ class _Categorized(Target):
     """An entry of `annotations`."""
 
     category_id: Identity
+    attribute_ids: list[Identity] | None = None
 
 
 class _Attribute(BaseModel):

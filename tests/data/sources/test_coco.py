@@ -326,3 +326,14 @@ def test_pictures_where_coco_keeps_them(save, tmp_path: Path) -> None:
 def test_types_of_attributes_that_hold_no_ids_are_named(types: Any, save) -> None:
     with pytest.raises(DataError, match="attr_type_to_attr_idxs: must be"):
         open_source(save(paco() | {"attr_type_to_attr_idxs": types}), load_vocabulary("tabletop"))
+
+
+def test_ids_of_attributes_that_are_none_and_names_that_no_file_system_keeps_are_named(save) -> None:
+    content = paco()
+    content["annotations"][1]["attribute_ids"] = [[0]]
+    with pytest.raises(DataError, match=r"annotation \d+: attribute_ids\[0\]"):
+        open_source(save(content), load_vocabulary("tabletop"))
+    content = paco()
+    content["images"][0]["file_name"] = "é" * 128 + ".png"
+    with pytest.raises(DataError, match="image 9: file_name: must have names of at most 255 bytes"):
+        open_source(save(content), load_vocabulary("tabletop"))
