@@ -121,9 +121,11 @@ def instruct(
         if wording is not None:
             calls, tokens = wording.model.paid()
             note(f"language model: {calls:,} calls and {tokens:,} tokens so far")
+            for why, count in wording.model.bad_answers.items():
+                note(f"{count:,} of its answers could not be read: {why}")
             if report.waiting:
-                why = wording.model.stopped or "some requests failed"
-                note(f"{report.waiting:,} instructions wait for it ({why}); the same command goes on")
+                reason = wording.model.stopped or "some requests failed"
+                note(f"{report.waiting:,} instructions wait for it ({reason}); the same command goes on")
     if as_json:
         print_json({"out": str(out), **asdict(report)})
         return
