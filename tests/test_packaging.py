@@ -42,6 +42,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "checkpoints",
         "quantize",
         "train",
+        "data.batch",
         "data.dataset",
         "data.batch_loading",
         "data.mixed_batches",

@@ -20,7 +20,7 @@ import cv2
 import torch
 from torch.utils.data import Dataset
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.batch import Batch
 from sam3i_edge.errors import TrainingError
 
 

@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from sam3i_edge.data.dataset import Batches, Sample
+from sam3i_edge.data.batch import Sample
+from sam3i_edge.data.dataset import Batches
 
 _PERIOD: Final = 1_000  # images after which the sources follow each other in the same order again
 

@@ -11,17 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
-from sam3i_edge.data.dataset import (
-    HELD_OUT,
-    Batches,
-    BatchShape,
-    Encode,
-    Part,
-    Sample,
-    Turns,
-    draw,
-    mask_boxes,
-)
+from sam3i_edge.data.batch import BatchShape, Encode, Sample, mask_boxes
+from sam3i_edge.data.dataset import HELD_OUT, Batches, Part, Turns, draw
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.records import Record
 from sam3i_edge.errors import DataError, ImageError

@@ -9,18 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sam3i_edge.data.dataset import (
-    HELD_OUT,
-    Batches,
-    BatchShape,
-    Encode,
-    Part,
-    Sample,
-    Turns,
-    ask,
-    check_levels,
-    from_scene,
-)
+from sam3i_edge.data.batch import BatchShape, Encode, Sample, from_scene
+from sam3i_edge.data.dataset import HELD_OUT, Batches, Part, Turns, ask, check_levels
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.sources.scene_file import SceneFileSource
 from sam3i_edge.data.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ from torch import nn
 
 from sam3i_edge.agreement import Pair
 from sam3i_edge.bundle.manifest import Preprocessing
-from sam3i_edge.data.dataset import Encode
+from sam3i_edge.data.batch import Encode
 from sam3i_edge.model.convnet import ConvEncoder, ResidualBlock, Stage
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.quantize.balance import balance

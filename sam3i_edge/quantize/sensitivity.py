@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sam3i_edge.agreement import Instances, Pair, check, compare, quality
 from sam3i_edge.bundle.manifest import Preprocessing
-from sam3i_edge.data.dataset import Encode
+from sam3i_edge.data.batch import Encode
 from sam3i_edge.errors import ParityError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.pipeline import ask

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.batch import Batch
 
 # Of fpn_4x, fpn_2x and fpn_1x. All that reads the words starts from the last.
 _LEVEL_WEIGHTS = (0.3, 0.3, 1.0)

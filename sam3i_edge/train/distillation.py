@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.batch import Batch
 from sam3i_edge.levels import Level
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I

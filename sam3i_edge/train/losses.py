@@ -19,7 +19,7 @@ from sam3i_edge.model.detector import Prediction
 from sam3i_edge.train.matcher import MatchCost, Matches, match
 
 if TYPE_CHECKING:  # drawing scenes takes OpenCV, paying for predictions takes torch
-    from sam3i_edge.data.dataset import Batch
+    from sam3i_edge.data.batch import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

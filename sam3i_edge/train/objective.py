@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sam3i_edge.data.dataset import Batch, drawn_classes
+from sam3i_edge.data.batch import Batch
+from sam3i_edge.data.dataset import drawn_classes
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I

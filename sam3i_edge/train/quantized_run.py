@@ -9,7 +9,7 @@ import numpy as np
 
 from sam3i_edge.agreement import Pair, model_pairs
 from sam3i_edge.bundle.manifest import Preprocessing
-from sam3i_edge.data.dataset import BatchShape, Encode
+from sam3i_edge.data.batch import BatchShape, Encode
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I

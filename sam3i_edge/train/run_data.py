@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sam3i_edge.data.annotations import ANNOTATIONS
-from sam3i_edge.data.dataset import Batches, BatchShape, Encode, Part, SceneBatches, drawn_classes
+from sam3i_edge.data.batch import BatchShape, Encode
+from sam3i_edge.data.dataset import Batches, Part, SceneBatches, drawn_classes
 from sam3i_edge.data.mixed_batches import MixedBatches
 from sam3i_edge.data.record_batches import RecordBatches
 from sam3i_edge.data.scene_file_batches import SceneFileBatches

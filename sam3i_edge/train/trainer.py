@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from sam3i_edge.data.batch import Batch, BatchShape, Encode
 from sam3i_edge.data.batch_loading import load_batches
-from sam3i_edge.data.dataset import Batch, Batches, BatchShape, Encode
+from sam3i_edge.data.dataset import Batches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import PRESETS as MODELS

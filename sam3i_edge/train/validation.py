@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.batch import Batch
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import SAM3I
 

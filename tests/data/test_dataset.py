@@ -13,16 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from sam3i_edge.data.batch import Batch, BatchShape, Sample, assemble, mask_boxes, shrink_mask
 from sam3i_edge.data.batch_loading import load_batches
-from sam3i_edge.data.dataset import (
-    Batch,
-    BatchShape,
-    Sample,
-    SceneBatches,
-    assemble,
-    mask_boxes,
-    shrink_mask,
-)
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.palette import COLORS
 from sam3i_edge.data.shapes import SHAPES

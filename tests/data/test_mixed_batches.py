@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam3i_edge.data.dataset import Batches, BatchShape, Sample
+from sam3i_edge.data.batch import BatchShape, Sample
+from sam3i_edge.data.dataset import Batches
 from sam3i_edge.data.instructions import Instruction
 from sam3i_edge.data.mixed_batches import MixedBatches
 

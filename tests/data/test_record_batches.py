@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam3i_edge.data.annotations import Annotation, Record, write_annotations, write_scenes
-from sam3i_edge.data.dataset import BatchShape
+from sam3i_edge.data.batch import BatchShape
 from sam3i_edge.data.record_batches import RecordBatches
 from sam3i_edge.errors import DataError
 from sam3i_edge.masks import rle

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sam3i_edge.data import scene_file_batches
-from sam3i_edge.data.dataset import BatchShape
+from sam3i_edge.data.batch import BatchShape
 from sam3i_edge.data.scene_file_batches import SceneFileBatches
 from sam3i_edge.data.sources.scene_file import SceneFileSource
 from sam3i_edge.data.vocabulary import load_vocabulary

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.model.config import SAM3I_OFFICIAL
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.quantize import balance as balancing

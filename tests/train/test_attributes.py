@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches, drawn_classes
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches, drawn_classes
 from sam3i_edge.train.attributes import AttributeHeads
 
 WIDTH = 16

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.distillation import Distillation, DistillationWeights

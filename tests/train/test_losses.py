@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sam3i_edge.data.dataset import Batch
+from sam3i_edge.data.batch import Batch
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.train.losses import (
     SAM3_LOSSES,

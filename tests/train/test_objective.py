@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, alignment_loss
 from sam3i_edge.train.losses import LossWeights

@@ -13,7 +13,8 @@ import torch
 
 import sam3i_edge
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.errors import ExportError, TrainingError
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import save_weights

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.data.dataset import BatchShape, drawn_classes
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import drawn_classes
 from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import DataError, TrainingError
 from sam3i_edge.pipeline.preprocess import load_image, to_pixel_values

@@ -17,7 +17,8 @@ from safetensors.torch import load
 
 import sam3i_edge
 from sam3i_edge.data.annotations import write_scenes
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sam3i_edge.data.dataset import BatchShape, SceneBatches
+from sam3i_edge.data.batch import BatchShape
+from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.train.validation import validate
 
