@@ -190,3 +190,27 @@ def test_a_language_model_that_is_not_there_leaves_what_is_proven(written, scene
     assert "is the model's name right" in printed.err
     found = [read_annotations(out / "annotations.json") for out in (tmp_path / "out", written)]
     assert found[0] == found[1]
+
+
+class _NoIdea(_NotFound):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "no idea"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "none", "choices": [choice]}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_answers_that_cannot_be_read_are_told(scenes, tmp_path, capsys):
+    with HTTPServer(("127.0.0.1", 0), _NoIdea) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arguments = ["instruct", str(scenes), "-o", str(tmp_path / "out"), "--vocabulary", "shapes"]
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        assert main([*arguments, "--llm-url", url, "--llm-model", "none"]) == 0
+        server.shutdown()
+    assert "of its answers could not be read: " in " ".join(capsys.readouterr().err.split())
