@@ -23,6 +23,7 @@ ADAPTERS = ("simple", "bridge", "complex")
 # Rows: concept, simple, complex. y = x + s (g_a f_a(x) + g_b f_b(f_a(x))).
 FUSION_GATES = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))  # the complex adapter has an inner skip around the bridge
 DECODER_GATES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # here it has none
+QUERY_GATES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # of A_simple and A_complex
 
 
 class Bottleneck(nn.Module):
@@ -75,6 +76,35 @@ class GatedAdapter(nn.Module):
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """[B, N, C], level int64 [B] -> [B, N, C]."""
         return adapter_mlp(x, *self.gathered(level))
+
+
+class QueryAdapter(nn.Module):
+    """Attention between the decoder's queries, for the level of each sample: our addition to SAM3-I's sites.
+
+    y = h + A_level(h). A frozen base that knows concepts finds what is named, and SAM3-I's detector adapters
+    see one token at a time: without this nothing that learns compares one object with another.
+
+    Args:
+        width: channels of the stream.
+        heads: of the attention.
+    """
+
+    gates: torch.Tensor
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.simple = Attention(width, heads)
+        self.complex = Attention(width, heads)
+        for branch in (self.simple, self.complex):
+            nn.init.zeros_(branch.o_proj.weight)
+            nn.init.zeros_(branch.o_proj.bias)
+        self.register_buffer("gates", torch.tensor(QUERY_GATES), persistent=False)
+
+    def forward(self, h: torch.Tensor, query_position: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """[B, 1 + Q, C], the same, int64 [B] -> [B, 1 + Q, C]."""
+        q = h + query_position
+        simple, complex_ = self.gates.index_select(0, level).unsqueeze(-1).unsqueeze(-1).unbind(1)
+        return h + simple * self.simple(q, q, h) + complex_ * self.complex(q, q, h)
 
 
 class TextAdapter(nn.Module):

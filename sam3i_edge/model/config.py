@@ -20,9 +20,10 @@ _SEVERAL: Final = {
     "trunk_windows", "text_mixers",
 }  # fmt: skip
 _CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
-    "backbone": ("vit", "conv", "repvit", "tinyvit", "efficientvit"),
+    "backbone": ("vit", "conv", "efficientnet", "repvit", "tinyvit", "efficientvit"),
     "text_causal": (True, False),
     "geometry": (True, False),
+    "query_adapters": (True, False),
     "presence": ("score", "token", "none"),
 }
 # Stages that a student's trunk has, by its backbone.
@@ -67,13 +68,14 @@ class ModelConfig:
     Attributes:
         image_size: side of the square input, pixels.
         backbone: "vit" (the official ViT with a simple feature pyramid), "conv" (a small residual network),
-            or the trunk of a student under the same pyramid: "repvit", "tinyvit", "efficientvit".
+            "efficientnet" (EfficientNet-Lite), or the trunk of a student under the ViT's pyramid: "repvit",
+            "tinyvit", "efficientvit".
         patch_size, pretrain_image_size, window_size, vit_*: the ViT; `window_size` is in patches.
         vit_width: also the channels that a student's head gives to the pyramid.
         vit_global_blocks: indices of the blocks that attend to the whole grid.
         conv_widths: channels at strides 2, 4, 8 and 16 of the convolutional backbone.
         conv_depth: residual blocks at each of the strides 4, 8 and 16.
-        trunk_widths: channels of a student's stages, of its stem first for EfficientViT.
+        trunk_widths: channels of a student's stages, of its stem first for EfficientViT and EfficientNet.
         trunk_depths: blocks of each of these, without those that halve the map.
         trunk_squeezes: RepViT: numbers of the blocks, from 1, that squeeze and excite.
         trunk_heads, trunk_windows: TinyViT: heads and window side of the last three stages.
@@ -94,6 +96,7 @@ class ModelConfig:
             and leaves scores alone; "none" does without.
         adapter_dim: bottleneck of the instruction adapters; 0 builds the plain SAM3 (concept only).
         adapter_heads: heads of the text adapters.
+        query_adapters: adapters of the decoder that attend from query to query, which SAM3-I's do not.
         adapter_scale: factor on the fusion and decoder adapters (text adapters ignore it).
         max_detections: queries that `Detector.forward` keeps, best first (all where there are fewer).
     """
@@ -137,6 +140,7 @@ class ModelConfig:
     presence: str = "score"
     adapter_dim: int = 64
     adapter_heads: int = 4
+    query_adapters: bool = False
     adapter_scale: float = 1.0
     max_detections: int = 64
 
@@ -146,6 +150,8 @@ class ModelConfig:
             raise ValueError(
                 f"image_size must be a positive multiple of {self.stride}, got {self.image_size}"
             )
+        if self.backbone == "efficientnet" and self.image_size % 32:
+            raise ValueError(f"an efficientnet's image_size is a multiple of 32, got {self.image_size}")
         if self.backbone == "vit" and self.grid % self.window_size:
             raise ValueError(
                 f"image_size {self.image_size} gives a grid of {self.grid} patches, which windows of "
@@ -188,7 +194,7 @@ class ModelConfig:
     @property
     def stride(self) -> int:
         """Pixels per cell of the 1x grid."""
-        return 16 if self.backbone == "conv" else self.patch_size
+        return 16 if self.backbone in ("conv", "efficientnet") else self.patch_size
 
     @property
     def grid(self) -> int:
@@ -244,9 +250,17 @@ SAM3I_NANO = ModelConfig(
     adapter_dim=32,
 )
 
-# For tables and drawn shapes, at 256 px; in training, no bundle has it yet.
+# For tables and drawn shapes; the trunk is EfficientNet-Lite0 without its last stage and head.
 SAM3I_NANO_256 = replace(
-    SAM3I_NANO, image_size=256, conv_widths=(32, 64, 128, 192), vocab_size=2048, adapter_dim=64
+    SAM3I_NANO,
+    image_size=256,
+    backbone="efficientnet",
+    conv_widths=(),
+    trunk_widths=(32, 16, 24, 40, 80, 112, 192),
+    trunk_depths=(1, 2, 2, 3, 3, 4),
+    vocab_size=2048,
+    adapter_dim=64,
+    query_adapters=True,
 )
 
 PRESETS = {"sam3i": SAM3I_OFFICIAL, "sam3i-nano": SAM3I_NANO, "sam3i-nano-256": SAM3I_NANO_256}

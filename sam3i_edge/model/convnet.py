@@ -8,6 +8,8 @@ edges sharp at 160 px. Sources: ResNet (He et al. 2015, arXiv:1512.03385) for th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -16,13 +18,30 @@ from sam3i_edge.model.config import ModelConfig
 
 
 class ConvNorm(nn.Sequential):
-    """3 x 3 convolution and batch norm."""
+    """Convolution, 3 x 3 where nothing else is said, and batch norm."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int = 1,
+        *,
+        kernel: int = 3,
+        groups: int = 1,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
+            nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(channels_out, eps=eps),
         )
+
+
+def top_down(maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Adds to each map [B, C, H, W], finest first, what the next coarser one became."""
+    merged = [maps[-1]]
+    for finer in reversed(maps[:-1]):
+        merged.append(finer + F.interpolate(merged[-1], scale_factor=2.0, mode="nearest"))
+    return merged[::-1]
 
 
 class ResidualBlock(nn.Module):
@@ -70,7 +89,5 @@ class ConvEncoder(nn.Module):
         for stage, lateral in zip(self.stages, self.neck, strict=True):
             x = stage(x)
             maps.append(lateral(x))
-        fpn_4x, fpn_2x, fpn_1x = maps
-        fpn_2x = fpn_2x + F.interpolate(fpn_1x, scale_factor=2.0, mode="nearest")
-        fpn_4x = fpn_4x + F.interpolate(fpn_2x, scale_factor=2.0, mode="nearest")
+        fpn_4x, fpn_2x, fpn_1x = top_down(maps)
         return fpn_4x, fpn_2x, fpn_1x

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sam3i_edge.kernels.box_attention import box_attention
-from sam3i_edge.model.adapters import DECODER_GATES, GatedAdapter
+from sam3i_edge.model.adapters import DECODER_GATES, GatedAdapter, QueryAdapter
 from sam3i_edge.model.attention import MASKED, MLP, Attention, FeedForward
 from sam3i_edge.model.boxes import cxcywh_to_xyxy, inverse_sigmoid
 from sam3i_edge.model.config import ModelConfig
@@ -45,6 +45,7 @@ class DecoderLayer(nn.Module):
             if config.adapter_dim
             else None
         )
+        self.query_adapter = QueryAdapter(width, heads) if config.query_adapters else None
 
     def forward(
         self,
@@ -67,7 +68,11 @@ class DecoderLayer(nn.Module):
         h = self.prompt_norm(h + self.prompt_attn(h + query_position, prompt, prompt, prompt_bias))
         q, k, v = self.image_attn.project(h + query_position, image_key, image)
         h = self.image_norm(h + self.image_attn.merge(box_attention(q, k, v, *box_bias)))
-        skip = h if self.adapter is None or level is None else self.adapter(h, level)
+        skip = h
+        if level is not None and self.query_adapter is not None:
+            skip = self.query_adapter(skip, query_position, level)
+        if level is not None and self.adapter is not None:
+            skip = self.adapter(skip, level)
         return self.mlp_norm(skip + self.mlp(h))
 
 

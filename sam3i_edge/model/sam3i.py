@@ -17,6 +17,7 @@ from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.convnet import ConvEncoder
 from sam3i_edge.model.detector import Detector, Prediction
+from sam3i_edge.model.efficientnet import EfficientNetEncoder
 from sam3i_edge.model.geometry_encoder import GeometryEncoder, NoGeometry
 from sam3i_edge.model.student import StudentEncoder
 from sam3i_edge.model.text_encoder import TextEncoder
@@ -24,7 +25,9 @@ from sam3i_edge.model.vit import ViTEncoder
 
 PAD_ID = 0
 
-_ADAPTER = re.compile(r"\.(?:adapter|mask_embedders)\.(simple|bridge|complex)\.")
+_ENCODERS = {"vit": ViTEncoder, "conv": ConvEncoder, "efficientnet": EfficientNetEncoder}
+
+_ADAPTER = re.compile(r"\.(?:adapter|query_adapter|mask_embedders)\.(simple|bridge|complex)\.")
 
 
 def adapter_of(parameter: str) -> Literal["simple", "bridge", "complex"] | None:
@@ -48,7 +51,7 @@ class SAM3I(nn.Module):
         super().__init__()
         self.config = config
         self.every_level = False
-        encoder = {"vit": ViTEncoder, "conv": ConvEncoder}.get(config.backbone, StudentEncoder)
+        encoder = _ENCODERS.get(config.backbone, StudentEncoder)
         self.image_encoder = encoder(config)
         self.geometry_encoder = (GeometryEncoder if config.geometry else NoGeometry)(config)
         self.text_encoder = TextEncoder(config)
@@ -107,7 +110,7 @@ class SAM3I(nn.Module):
 
     @torch.no_grad()
     def fork_bridge(self) -> None:
-        """Starts the complex path: bridge from simple, the complex mask embedder from the simple one.
+        """Starts the complex path: bridge from simple; query adapters and mask embedder from the simple ones.
 
         The complex adapters keep their own start (last projection zero), so the path begins as the simple one
         does.
@@ -116,7 +119,7 @@ class SAM3I(nn.Module):
         for name, value in state.items():
             if ".adapter.bridge." in name:
                 value.copy_(state[name.replace(".bridge.", ".simple.")])
-            elif ".mask_embedders.complex." in name:
+            elif ".mask_embedders.complex." in name or ".query_adapter.complex." in name:
                 value.copy_(state[name.replace(".complex.", ".simple.")])
 
     @torch.no_grad()
