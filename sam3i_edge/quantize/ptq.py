@@ -13,6 +13,7 @@ from sam3i_edge.agreement import Pair
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.data.batch import Encode
 from sam3i_edge.model.convnet import ConvEncoder, ResidualBlock, Stage
+from sam3i_edge.model.efficientnet import EfficientNetEncoder, InvertedResidual
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.quantize.balance import balance
 from sam3i_edge.quantize.batch_norm import fold_batch_norms
@@ -119,7 +120,7 @@ class Prepared:
 
 
 def relu_chains(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of convolutions whose output is read through ReLU by another one, with that one's name."""
+    """Names of convolutions whose output is read through ReLU or ReLU6 by another, with that one's name."""
     for name, module in model.named_modules():
         if isinstance(module, ConvEncoder):
             yield f"{name}.stem.0", f"{name}.stages.0.down.0"
@@ -127,6 +128,12 @@ def relu_chains(model: nn.Module) -> Iterator[tuple[str, str]]:
             yield f"{name}.down.0", f"{name}.blocks.0.conv1.0"
         elif isinstance(module, ResidualBlock):
             yield f"{name}.conv1.0", f"{name}.conv2.0"
+        elif isinstance(module, EfficientNetEncoder):
+            yield f"{name}.stem.0", f"{name}.stages.0.0.depthwise.0"
+        elif isinstance(module, InvertedResidual):
+            if module.expand is not None:
+                yield f"{name}.expand.0", f"{name}.depthwise.0"
+            yield f"{name}.depthwise.0", f"{name}.project.0"
 
 
 def quantize_module(
