@@ -18,6 +18,7 @@ from sam3i_edge.model.convnet import ConvNorm, top_down
 
 # Of each stage after the stem: kernel, stride, expansion.
 STAGES: Final = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6))
+TAPS: Final = (1, 2, 4, 5)  # the last stages of strides 4, 8, 16 and 32
 _EPS: Final = 1e-3
 
 
@@ -55,16 +56,20 @@ class EfficientNetEncoder(nn.Module):
             stages.append(nn.Sequential(*blocks))
             width = channels
         self.stages = nn.ModuleList(stages)
-        # The last stages of strides 4, 8, 16 and 32.
-        self.neck = nn.ModuleList(nn.Conv2d(widths[stage], config.d_model, 1) for stage in (1, 2, 4, 5))
+        self.neck = nn.ModuleList(nn.Conv2d(widths[stage], config.d_model, 1) for stage in TAPS)
 
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[B, 3, S, S] -> fpn_4x [B, C, S/4, S/4], fpn_2x [B, C, S/8, S/8], fpn_1x [B, C, S/16, S/16]."""
+    def features(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """[B, 3, S, S] -> the trunk's last maps of strides 4, 8, 16 and 32, before the pyramid."""
         x = F.relu6(self.stem(pixel_values))
         maps = []
         for number, stage in enumerate(self.stages):
             x = stage(x)
-            if number in (1, 2, 4, 5):
-                maps.append(self.neck[len(maps)](x))
+            if number in TAPS:
+                maps.append(x)
+        return maps
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[B, 3, S, S] -> fpn_4x [B, C, S/4, S/4], fpn_2x [B, C, S/8, S/8], fpn_1x [B, C, S/16, S/16]."""
+        maps = [lateral(x) for lateral, x in zip(self.neck, self.features(pixel_values), strict=True)]
         fpn_4x, fpn_2x, fpn_1x, _ = top_down(maps)
         return fpn_4x, fpn_2x, fpn_1x
