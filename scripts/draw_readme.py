@@ -1,6 +1,7 @@
-"""Draws the picture of README.md: one drawn scene, four sentences, what sam3i-nano finds.
+"""Draws a picture for README.md: one scene, four sentences, what a model finds.
 
     python scripts/draw_readme.py docs/images/demo.png [--seed 171]
+    python scripts/draw_readme.py table.png --model BUNDLE --data tabletop-data/held-out --seed 7
 
 Every answer is compared with what was drawn. A seed with a wrong one is refused, so that the picture shows
 what the words mean; how often answers are right is in docs/nano.md.
@@ -19,6 +20,7 @@ from sam3i_edge import Segmenter
 from sam3i_edge.data.instructions import Instruction, write_instruction
 from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.data.sources.scene_file import SceneFileSource
 from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.masks import overlay
 from sam3i_edge.result import Result
@@ -29,13 +31,17 @@ LEAST_IOU = 0.9
 LONGEST = 44  # letters that fit in a caption's line
 
 
-def scene_of(seed: int) -> tuple[Scene, list[Instruction]]:
-    """A drawn scene and an instruction of each kind in `ASKED`."""
+def scene_of(seed: int, data: Path | None) -> tuple[Scene, list[Instruction]]:
+    """A drawn scene, or that of this number in a scene file of tables, and an instruction of each kind."""
     rng = np.random.default_rng(seed)
-    scene = draw_scene(rng, SIZE, objects=OBJECTS)
+    if data is None:
+        scene, vocabulary = draw_scene(rng, SIZE, objects=OBJECTS), load_vocabulary("shapes")
+    else:
+        vocabulary = load_vocabulary("tabletop")
+        scene = SceneFileSource(data, vocabulary).scene(seed)
     chosen: list[Instruction] = []
     for level, kind in ASKED:
-        written = (write_instruction(scene, load_vocabulary("shapes"), rng, level, kind) for _ in range(20))
+        written = (write_instruction(scene, vocabulary, rng, level, kind) for _ in range(20))
         fitting = [
             one for one in written if one and one.text.islower() and len(one.text) <= LONGEST
             and one.targets not in [other.targets for other in chosen]
@@ -59,11 +65,13 @@ def main() -> None:
     """Asks, compares and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=171)
+    parser.add_argument("--seed", type=int, default=171, help="of a drawn scene; with --data its number")
+    parser.add_argument("--model", default="sam3i-nano")
+    parser.add_argument("--data", type=Path, help="folder of a scene file of tables")
     given = parser.parse_args()
-    drawn, instructions = scene_of(given.seed)
+    drawn, instructions = scene_of(given.seed, given.data)
     cells = []
-    with Segmenter() as segmenter, TemporaryDirectory() as folder:
+    with Segmenter(given.model) as segmenter, TemporaryDirectory() as folder:
         scene = segmenter.encode(drawn.pixels())
         for asked in instructions:
             result = scene.segment(asked.text, level=asked.level)
