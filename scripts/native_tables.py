@@ -1,4 +1,4 @@
-"""Writes the tables that native/ takes from Python: HTML's entities, and the words and patterns of `levels`.
+"""Writes the tables that native/ and web/ take from Python: HTML's entities, words and patterns of `levels`.
 
 python scripts/native_tables.py        tests/native/test_tables.py finds a table that is old
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import html
 import html.entities
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from sam3i_edge import levels
 
-FOLDER = Path(__file__).parents[1] / "native/src"
+ROOT = Path(__file__).parents[1]
 _HEAD = "// Written by scripts/native_tables.py: do not edit.\n"
 _SETS = (
     "ARTICLES", "QUANTIFIERS", "ORDINALS", "POSITIONS", "PREPOSITIONS", "CLAUSES", "RELATION_VERBS",
@@ -24,16 +25,19 @@ _PATTERNS = ("SEEN_CLAUSE", "REQUEST", "PURPOSE")
 
 def entities() -> str:
     """The entities of HTML 5, and the names in capitals that ftfy adds, in the order of their bytes."""
-    plain = dict(html.entities.html5)
-    shouted = {}
-    for name, text in plain.items():
+    return (
+        f"{_HEAD}constexpr Entity kEntities[] = {{\n{_rows(html.entities.html5)}}};\n"
+        f"constexpr Entity kShouted[] = {{\n{_rows(_shouted())}}};\n"
+    )
+
+
+def _shouted() -> dict[str, str]:
+    found = {}
+    for name, text in html.entities.html5.items():
         upper = f"&{name.upper()}"
         if name.endswith(";") and name == name.lower() and html.unescape(upper) == upper:
-            shouted[upper[1:]] = text.upper()
-    return (
-        f"{_HEAD}constexpr Entity kEntities[] = {{\n{_rows(plain)}}};\n"
-        f"constexpr Entity kShouted[] = {{\n{_rows(shouted)}}};\n"
-    )
+            found[upper[1:]] = text.upper()
+    return found
 
 
 def level_words() -> str:
@@ -46,6 +50,18 @@ def level_words() -> str:
         pattern = _literals(getattr(levels, f"_{name}").pattern, "|")
         text += f"constexpr const char* {_constant(name)} =\n{pattern};\n"
     return text
+
+
+def web_tables() -> str:
+    """The same for JavaScript."""
+    tables = {
+        "entities": dict(sorted(html.entities.html5.items())),
+        "shouted": dict(sorted(_shouted().items())),
+        "maxConceptWords": levels.MAX_CONCEPT_WORDS,
+        "words": {name: " ".join(sorted(getattr(levels, f"_{name}"))) for name in _SETS},
+        "patterns": {name: getattr(levels, f"_{name}").pattern for name in _PATTERNS},
+    }
+    return json.dumps(tables, indent=0, sort_keys=True) + "\n"
 
 
 def _constant(name: str) -> str:
@@ -64,7 +80,7 @@ def _literals(text: str, end: str) -> str:
     return "\n".join(f"    {json.dumps(line)}" for line in lines)
 
 
-def _rows(table: dict[str, str]) -> str:
+def _rows(table: Mapping[str, str]) -> str:
     text, line = "", "   "
     for name in sorted(table):
         value = "".join(f"\\{byte:03o}" for byte in table[name].encode())
@@ -75,8 +91,12 @@ def _rows(table: dict[str, str]) -> str:
     return text + line + "\n"
 
 
-FILES = {"html_entities.inc": entities, "level_words.inc": level_words}
+FILES = {
+    "native/src/html_entities.inc": entities,
+    "native/src/level_words.inc": level_words,
+    "web/src/text_tables.json": web_tables,
+}
 
 if __name__ == "__main__":
     for name, make in FILES.items():
-        (FOLDER / name).write_text(make(), encoding="utf-8")
+        (ROOT / name).write_text(make(), encoding="utf-8")

@@ -33,23 +33,60 @@ _DRAFTS = 12
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo-output"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the pictures [default: demo-output]; with --web for the page, to be hosted.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", "-s", min=0, help="Another seed draws another scene.")] = 11,
     model: Model = "sam3i-nano",
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve a page that runs the model in the browser.")
+    ] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help="Serve the page, and run the model here: for large ones.")
+    ] = False,
+    host: Annotated[
+        str | None,
+        typer.Option(help="With --server: address to listen on, 0.0.0.0 for all. [default: 127.0.0.1]"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the page. [default: a free one]")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Draws a scene, segments it by instructions of every level, and compares with what was drawn."""
+    """Draws a scene, segments it by instructions of every level, and compares with what was drawn.
+
+    With --web or --server a page does the segmenting, of pictures and cameras, until Ctrl+C.
+    """
+    if web or server:
+        from sam3i_edge.cli.demo_page import page
+
+        page(
+            out, seed, model, device, threads, as_json,
+            server=server, host=host, port=port, open_page=open_page,
+        )  # fmt: skip
+        return
+    if host is not None or port is not None or open_page:
+        raise typer.BadParameter("--host, --port and --open are of the page: add --web or --server")
+    _in_the_terminal(out or Path("demo-output"), seed, model, device, threads, as_json)
+
+
+def _in_the_terminal(
+    out: Path, seed: int, model: str, device: str, threads: int | None, as_json: bool
+) -> None:
     import numpy as np
 
-    from sam3i_edge.data.scenes import draw_scene
     from sam3i_edge.masks import overlay
     from sam3i_edge.segmenter import Segmenter
 
-    rng = np.random.default_rng(seed)
-    drawn = draw_scene(rng, _SIZE, objects=_OBJECTS)
-    instructions = _instructions(drawn, rng)
+    drawn, instructions = draw_example(seed)
     with Segmenter(model, device, threads=threads) as segmenter:
         out.mkdir(parents=True, exist_ok=True)
         picture = overlay.write(drawn.pixels(), out / "scene.png")
@@ -87,6 +124,17 @@ def demo(
         print_json(facts)
     else:
         _print(facts, answers)
+
+
+def draw_example(seed: int) -> tuple[Scene, list[Instruction]]:
+    """A drawn scene, and what to ask of it, a level after the other."""
+    import numpy as np
+
+    from sam3i_edge.data.scenes import draw_scene
+
+    rng = np.random.default_rng(seed)
+    drawn = draw_scene(rng, _SIZE, objects=_OBJECTS)
+    return drawn, _instructions(drawn, rng)
 
 
 def _instructions(drawn: Scene, rng: np.random.Generator) -> list[Instruction]:

@@ -17,17 +17,10 @@ from sam3i_edge.data.annotations import IMAGES
 from sam3i_edge.data.review.decisions import Decision, append_decision, now, read_decisions
 from sam3i_edge.data.review.queue import QUEUE, ReviewItem, Words, read_queue
 from sam3i_edge.errors import ImageError
+from sam3i_edge.loopback import Refused
 from sam3i_edge.pipeline.preprocess import load_image
 
 _JPEG_QUALITY: Final = 92
-
-
-class Refused(Exception):  # noqa: N818  (it is an answer)
-    """An answer other than what was asked for."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Click(BaseModel):

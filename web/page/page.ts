@@ -1,0 +1,431 @@
+/** The page: a picture or a camera, an instruction, and what the model finds. */
+import {PALETTE, Segmenter, type AskOptions, type Info, type Level, type Result, type Scene} from "@sam3i/web";
+
+interface Site {
+  /** Address of the bundle; where it is null the page's own server is asked. */
+  bundle: string | null;
+  precisions: string[];
+  examples: {file: string; instructions: string[]}[];
+}
+
+type Box = [number, number, number, number];
+
+const LONGEST = 1280; // pixels of the canvas
+const MOST_HISTORY = 20;
+const DRAG = 6; // pixels from which on a click is a box
+
+const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
+const canvas = $<HTMLCanvasElement>("canvas"), video = $<HTMLVideoElement>("video");
+const input = $<HTMLInputElement>("instruction"), level = $<HTMLSelectElement>("level");
+const threshold = $<HTMLInputElement>("threshold"), precision = $<HTMLSelectElement>("precision");
+
+let site: Site;
+let segmenter: Segmenter | undefined;
+let scene: Scene | undefined;
+let picture: ImageBitmap | undefined;
+let result: Result | undefined;
+const hidden = new Set<number>();
+let examples: {box: Box; label: number}[] = [];
+let drawing: Box | undefined;
+const asked: string[] = [];
+let recalled = -1;
+let camera: AbortController | undefined;
+
+// One thing runs at a time; of what is wanted meanwhile the newest is done next.
+let wanted: (() => Promise<void>) | undefined;
+let running = false;
+
+async function run(work: () => Promise<void>): Promise<void> {
+  wanted = work;
+  if (running) return;
+  running = true;
+  document.body.setAttribute("aria-busy", "true");
+  while (wanted) {
+    const next: () => Promise<void> = wanted;
+    wanted = undefined;
+    try {
+      say("");
+      await next();
+    } catch (error) {
+      say((error as Error).message);
+    }
+  }
+  running = false;
+  document.body.setAttribute("aria-busy", "false");
+}
+
+function say(text: string): void {
+  $("message").textContent = text;
+  $("message").hidden = !text;
+}
+
+function button(text: string, kind: string, pressed: boolean, press: () => void): HTMLButtonElement {
+  const made = Object.assign(document.createElement("button"), {textContent: text, className: kind, type: "button"});
+  made.setAttribute("aria-pressed", String(pressed));
+  made.addEventListener("click", press);
+  return made;
+}
+
+// The model
+
+async function openModel(): Promise<void> {
+  $("ask").toggleAttribute("disabled", true);
+  segmenter?.close();
+  scene = undefined;
+  segmenter = site.bundle === null
+    ? await Segmenter.connect("./", location.hash.slice(1))
+    : await Segmenter.load(site.bundle, {
+      ...(precision.value ? {precision: precision.value} : {}),
+      onProgress: ({text, share}) => {
+        $<HTMLProgressElement>("progress").value = share;
+        $("status").textContent = text;
+      },
+    });
+  showInfo(segmenter.info);
+  if (picture) await encode(picture);
+}
+
+function showInfo(info: Info): void {
+  $("progress").hidden = true;
+  $("model").textContent = info.model;
+  const threads = info.threads === 1 ? "one thread" : `${info.threads} threads`;
+  $("runs").textContent = [info.precision, info.device, ...(site.bundle === null ? [] : [threads])].join(", ");
+  $("status").textContent = site.bundle === null ? "on this machine's server" : "in this page; no picture leaves it";
+  $("note").textContent = info.notes.map((note) => note[0]!.toUpperCase() + note.slice(1)).join(". ");
+  $("note").hidden = !info.notes.length;
+  level.replaceChildren(...["auto", ...info.levels].map((name) => new Option(name)));
+  threshold.value = String(info.threshold);
+  $("least").textContent = info.threshold.toFixed(2);
+  $("help").textContent = info.maxBoxes
+    ? `Click what was found to keep it as an example, with Shift to exclude it; draw a box around others. Up to ${info.maxBoxes}.`
+    : "Click what was found to hide or show it. This model takes no boxes as examples.";
+  $("ask").toggleAttribute("disabled", false);
+}
+
+// The picture
+
+async function encode(source: Blob | ImageBitmap): Promise<void> {
+  scene?.close();
+  scene = await segmenter!.encode(source);
+  showTimings(scene.timings);
+}
+
+function forget(): void {
+  result = undefined;
+  examples = [];
+  hidden.clear();
+  showResult();
+}
+
+/** Opens a picture, and asks what stands in the field. */
+async function openPicture(file: Blob): Promise<void> {
+  stopCamera();
+  if (!segmenter) throw new Error("the model is not open yet: wait for it");
+  await encode(file);
+  picture?.close();
+  picture = await createImageBitmap(file);
+  forget();
+  if (input.value.trim()) await ask();
+}
+
+function onScreen(): {width: number; height: number; scale: number} {
+  const {width, height} = picture!, scale = Math.min(2, LONGEST / Math.max(width, height));
+  return {width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)), scale};
+}
+
+function draw(): void {
+  canvas.hidden = !picture;
+  $("empty").hidden = !!picture;
+  if (!picture) return;
+  const {width, height, scale} = onScreen();
+  Object.assign(canvas, {width, height});
+  const context = canvas.getContext("2d", {willReadFrequently: true})!;
+  context.drawImage(picture, 0, 0, width, height);
+  result?.draw(canvas, {only: [...result.instances.keys()].filter((number) => !hidden.has(number))});
+  context.lineWidth = 2;
+  context.setLineDash([6, 4]);
+  const shown = drawing ? [...examples, {box: drawing, label: 1}] : examples;
+  for (const {box, label} of shown) {
+    const [x0, y0, x1, y1] = box.map((side) => side * scale) as Box;
+    context.strokeStyle = label ? "#3ad17c" : "#ff5348";
+    context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  }
+  const found = result ? `${result.instances.length} found by “${result.instruction ?? "boxes"}”` : "nothing asked yet";
+  canvas.setAttribute("aria-label", `Picture of ${picture.width} by ${picture.height} pixels, ${found}`);
+}
+
+// Questions and answers
+
+function options(): AskOptions {
+  return {level: level.value as Level | "auto", threshold: Number(threshold.value)};
+}
+
+async function ask(): Promise<void> {
+  const text = input.value.trim();
+  if (text) remember(text);
+  if (camera) return restartStream();
+  if (!scene) throw new Error("there is no picture: open one, or choose an example");
+  result = await scene.segment(text || (examples.length ? null : input.value), {
+    ...options(), boxes: examples.map(({box}) => box), boxLabels: examples.map(({label}) => label),
+    ...(text ? {} : {level: "auto" as const}),
+  });
+  hidden.clear();
+  showResult();
+  showTimings({...scene.timings, ...result.timings});
+}
+
+function showResult(): void {
+  draw();
+  $("clear").hidden = !examples.length;
+  if (!result) {
+    $("answer").textContent = "";
+    $("found").replaceChildren();
+    return;
+  }
+  const {instances, presence, truncated, tokensCut} = result;
+  $("answer").textContent = [
+    `${instances.length ? instances.length : "Nothing"} found`,
+    `level ${result.level}${result.levelChosenBy === "auto" ? ", chosen by grammar" : ""}`,
+    `presence ${presence.toFixed(2)}`,
+    ...(truncated ? ["there may be more"] : []),
+    ...(tokensCut ? [`the last ${tokensCut} tokens did not fit`] : []),
+  ].join("; ");
+  $("found").replaceChildren(...instances.map((_, number) => row(number)));
+}
+
+function row(number: number): HTMLLIElement {
+  const {score, box} = result!.instances[number]!, line = document.createElement("li");
+  const show = button("", "show", !hidden.has(number), () => toggle(number));
+  const chip = document.createElement("i");
+  chip.style.background = `rgb(${PALETTE[number % PALETTE.length]})`;
+  show.append(chip, `${number + 1}: ${score.toFixed(2)}`);
+  show.title = `box ${box.map((side) => Math.round(side)).join(", ")}`;
+  line.append(show);
+  if (segmenter!.info.maxBoxes && !camera) {
+    for (const [text, kind, label] of [["Keep", "keep", 1], ["Exclude", "exclude", 0]] as const) {
+      line.append(button(text, kind, labelOf(box) === label, () => mark(box, label)));
+    }
+  }
+  return line;
+}
+
+function showTimings(timings: Readonly<Record<string, number>>): void {
+  const steps = Object.entries(timings).filter(([name, ms]) => ms > 0 && name !== "total");
+  $("timings").textContent = steps.map(([name, ms]) => `${name.replace("_", " ")} ${ms.toFixed(ms < 10 ? 1 : 0)} ms`).join(", ");
+}
+
+function toggle(number: number): void {
+  if (!result?.instances[number]) return;
+  if (!hidden.delete(number)) hidden.add(number);
+  showResult();
+}
+
+const same = (a: Box, b: Box) => a.every((side, corner) => Math.abs(side - b[corner]!) < 1);
+const labelOf = (box: Box) => examples.find((one) => same(one.box, box))?.label;
+
+/** Makes a box an example, or none where it was one of this kind, and asks again. */
+function mark(box: Box, label: number): void {
+  const was = labelOf(box), others = examples.filter((one) => !same(one.box, box));
+  if (was !== label && others.length >= segmenter!.info.maxBoxes) {
+    return say(`the model takes ${segmenter!.info.maxBoxes} boxes at most: take one back first`);
+  }
+  examples = was === label ? others : [...others, {box, label}];
+  draw();
+  void run(ask);
+}
+
+function remember(text: string): void {
+  const at = asked.indexOf(text);
+  if (at >= 0) asked.splice(at, 1);
+  asked.unshift(text);
+  asked.splice(MOST_HISTORY);
+  recalled = -1;
+  $("past").hidden = false;
+  $("history").replaceChildren(...asked.map((old) => {
+    const line = document.createElement("li");
+    line.append(button(old, "", false, () => askFor(old)));
+    return line;
+  }));
+}
+
+function askFor(text: string): void {
+  input.value = text;
+  void run(ask);
+}
+
+// The camera
+
+async function startCamera(): Promise<void> {
+  if (!navigator.mediaDevices) throw new Error("browsers give a camera to https and to 127.0.0.1 alone: open this page there");
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({
+      video: {facingMode: "environment", width: {ideal: 640}, height: {ideal: 480}},
+    });
+  } catch (error) {
+    const why: Record<string, string> = {
+      NotAllowedError: "the camera was refused: allow it beside the page's address, or open a picture",
+      NotFoundError: "there is no camera here: open a picture instead",
+      NotReadableError: "the camera is used by another program: close that one first",
+    };
+    throw new Error(why[(error as Error).name] ?? (error as Error).message);
+  }
+  await video.play();
+  forget();
+  camera = new AbortController();
+  $("camera").setAttribute("aria-pressed", "true");
+  restartStream();
+}
+
+function restartStream(): void {
+  camera!.abort();
+  camera = new AbortController();
+  void follow(camera.signal);
+}
+
+/** Segments the camera's frames until it is stopped; without an instruction they are shown as they are. */
+async function follow(signal: AbortSignal): Promise<void> {
+  const text = input.value.trim();
+  if (!text) say("the camera is on: write what to segment");
+  try {
+    for await (const {frame, result: found} of segmenter!.stream(video, text || "anything", {...options(), signal})) {
+      picture?.close();
+      picture = await createImageBitmap(frame);
+      result = text ? found : undefined;
+      showResult();
+      if (result) showTimings(result.timings);
+    }
+  } catch (error) {
+    if (!signal.aborted) say((error as Error).message);
+  }
+}
+
+function stopCamera(): void {
+  if (!camera) return;
+  camera.abort();
+  camera = undefined;
+  for (const track of (video.srcObject as MediaStream).getTracks()) track.stop();
+  video.srcObject = null;
+  $("camera").setAttribute("aria-pressed", "false");
+  if (picture) void run(() => encode(picture!)); // the last frame is a picture like others
+}
+
+// What the user does
+
+function place(event: PointerEvent): [number, number] {
+  const shown = canvas.getBoundingClientRect();
+  const clip = (at: number, most: number) => Math.min(Math.max(at, 0), most);
+  return [
+    clip((event.clientX - shown.x) / shown.width * picture!.width, picture!.width),
+    clip((event.clientY - shown.y) / shown.height * picture!.height, picture!.height),
+  ];
+}
+
+/** The smallest of what was found at a place. */
+function instanceAt(x: number, y: number): number | undefined {
+  if (!result) return undefined;
+  const {width, height, instances} = result;
+  const at = Math.min(Math.floor(y), height - 1) * width + Math.min(Math.floor(x), width - 1);
+  const here = [...instances.keys()].filter((number) => instances[number]!.mask[at]);
+  return here.sort((a, b) => instances[a]!.area - instances[b]!.area)[0];
+}
+
+function click(x: number, y: number, exclude: boolean): void {
+  const number = instanceAt(x, y);
+  if (number === undefined) return;
+  if (segmenter!.info.maxBoxes && !camera) mark(result!.instances[number]!.box, exclude ? 0 : 1);
+  else toggle(number);
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (!segmenter || event.button) return;
+  const from = place(event), drags = segmenter.info.maxBoxes > 0 && !camera && event.pointerType === "mouse";
+  const ending = new AbortController(), once = {signal: ending.signal};
+  canvas.addEventListener("pointermove", (moved) => {
+    if (!drags || Math.hypot(moved.clientX - event.clientX, moved.clientY - event.clientY) < DRAG) return;
+    const to = place(moved);
+    drawing = [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1])];
+    draw();
+  }, once);
+  addEventListener("pointerup", () => {
+    ending.abort();
+    const box = drawing;
+    drawing = undefined;
+    if (!box) click(...from, event.shiftKey);
+    else if (box[0] < box[2] && box[1] < box[3]) mark(box, event.shiftKey ? 0 : 1);
+  }, once);
+  addEventListener("pointercancel", () => ending.abort(), once);
+});
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void run(ask);
+});
+threshold.addEventListener("input", () => { $("least").textContent = Number(threshold.value).toFixed(2); });
+for (const field of [threshold, level]) field.addEventListener("change", () => { if (result) void run(ask); });
+precision.addEventListener("change", () => void run(async () => {
+  await openModel();
+  if (result) await ask();
+}));
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", (event) => {
+  const field = event.target as HTMLInputElement, file = field.files?.[0];
+  field.value = ""; // the same file may be chosen again
+  if (file) void run(() => openPicture(file));
+});
+$("camera").addEventListener("click", () => camera ? stopCamera() : void run(startCamera));
+$("clear").addEventListener("click", () => {
+  examples = [];
+  $("clear").hidden = true;
+  draw();
+  if (input.value.trim()) void run(ask);
+});
+input.addEventListener("keydown", (event) => {
+  const step = event.key === "ArrowUp" ? 1 : event.key === "ArrowDown" ? -1 : 0;
+  const next = recalled + step;
+  if (!step || next < 0 || next >= asked.length) return;
+  event.preventDefault();
+  recalled = next;
+  input.value = asked[next]!;
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") return stopCamera();
+  if (/^(?:INPUT|SELECT|TEXTAREA)$/.test((event.target as Element).tagName) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    input.select();
+  } else if (/^[1-9]$/.test(event.key)) {
+    toggle(Number(event.key) - 1);
+  }
+});
+addEventListener("paste", (event) => {
+  const file = event.clipboardData?.files[0];
+  if (file) void run(() => openPicture(file));
+});
+for (const kind of ["dragover", "dragleave", "drop"] as const) {
+  addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("stage").classList.toggle("over", kind === "dragover");
+    const file = kind === "drop" ? event.dataTransfer?.files[0] : undefined;
+    if (file) void run(() => openPicture(file));
+  });
+}
+
+async function start(): Promise<void> {
+  site = await (await fetch("site.json")).json() as Site;
+  precision.replaceChildren(...site.precisions.map((name) => new Option(name)));
+  $("precisions").hidden = site.precisions.length < 2;
+  $("examples").replaceChildren(...site.examples.map(({file, instructions}) => {
+    const made = button("", "", false, () => void run(async () => {
+      const image = await (await fetch(file)).blob();
+      input.value = instructions[0] ?? "";
+      await openPicture(image);
+      for (const text of instructions.slice(1).reverse()) remember(text);
+    }));
+    made.append(Object.assign(new Image(), {src: file, alt: `Example: ${instructions[0] ?? file}`}));
+    return made;
+  }));
+  await openModel();
+  if (site.bundle !== null) await navigator.serviceWorker?.register("sw.js");
+}
+
+void run(start);
