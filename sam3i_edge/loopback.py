@@ -61,8 +61,7 @@ class LoopbackServer(ThreadingHTTPServer):
             super().__init__((host, port), handler)
         except OSError as error:
             raise ValueError(
-                f"port {port} of {host} cannot be used ({error.strerror}); leave the port out to take a free "
-                "one"
+                f"port {port} of {host} cannot be used ({error.strerror}); leave it out to take a free one"
             ) from error
 
     @property

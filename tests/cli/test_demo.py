@@ -9,8 +9,8 @@ from PIL import Image
 
 from sam3i_edge import Segmenter
 from sam3i_edge.cli.app import main
-from sam3i_edge.cli.demo import _instructions, _iou
-from sam3i_edge.data.scenes import draw_scene
+from sam3i_edge.cli.demo import _iou
+from sam3i_edge.cli.drawn_example import draw_example
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,7 @@ def test_writes_the_scene_and_one_picture_an_answer(facts):
 
 def test_a_seed_decides_scene_and_questions():
     def asked(seed):
-        rng = np.random.default_rng(seed)
-        scene = draw_scene(rng, (320, 448), objects=8)
-        return [one.text for one in _instructions(scene, rng)]
+        return [one.text for one in draw_example(seed)[1]]
 
     assert asked(4) == asked(4)
     assert asked(4) != asked(5)
@@ -53,7 +51,7 @@ def test_a_seed_decides_scene_and_questions():
 
 def test_for_people_ends_with_what_to_try_next(tmp_path, monkeypatch, tiny_bundle, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sam3i_edge.cli.demo._ASKED", (("concept", "all"), ("complex", "none")))
+    monkeypatch.setattr("sam3i_edge.cli.drawn_example._ASKED", (("concept", "all"), ("complex", "none")))
     assert main(["demo", "--model", str(tiny_bundle.root)]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[0] == "tiny on cpu (onnxruntime, fp32), a scene drawn with seed 11"
