@@ -33,6 +33,7 @@ ON_USE = {
     "torch": "train",
     "supervision": "supervision",
     "pyarrow": "parquet",
+    "rosbags": "ros",
     "coremltools": "coreml",
 }  # the base imports these only where it uses them
 PARTS = {  # extra: what of the package it is for; the base imports these on use too

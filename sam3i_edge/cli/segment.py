@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -38,7 +39,9 @@ Threads = Annotated[
 
 
 def segment(
-    image: Annotated[str, typer.Argument(help="An image file, or - for standard input.")],
+    image: Annotated[
+        str, typer.Argument(help="An image file, - for standard input, or a recording with --topic.")
+    ],
     instruction: Annotated[
         str | None,
         typer.Argument(help="What to segment: 'the red star left of the ring'. May be left out with --box."),
@@ -74,9 +77,17 @@ def segment(
             help="Overlay to write, .png or .jpg. [default: IMAGE-segmented.png here; none with --json]",
         ),
     ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the images in a recording (.mcap, .bag, a rosbag2 folder): every one is segmented, and "
+            "what was found is written as a recording. [default of --output: RECORDING-detections here]"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Segments what INSTRUCTION describes in IMAGE, or what boxes show, and draws it."""
+    from sam3i_edge.cli.recording import write_recording
     from sam3i_edge.masks import overlay
     from sam3i_edge.pipeline.instruction import check_instruction
     from sam3i_edge.pipeline.preprocess import load_image
@@ -85,11 +96,16 @@ def segment(
 
     # What can be refused cheaply is refused before a model is opened.
     asked = cast("Level | Literal['auto']", level if level == "auto" else as_level(level))
+    open_segmenter = partial(Segmenter, model, device, precision, threshold=threshold, threads=threads)
     corners, box_labels = zip(*map(_read_box, box), strict=True) if box else (None, None)
     if instruction is not None:
         check_instruction(instruction)
     elif not box:
         raise typer.BadParameter("give an INSTRUCTION, --box, or both")
+    if topic is not None:
+        if instruction is None or box:
+            raise typer.BadParameter("a recording is asked by an INSTRUCTION, without --box")
+        return write_recording(image, topic, instruction, asked, suppress, output, open_segmenter, as_json)
     if output is None and not as_json:
         output = Path(f"{'image' if image == '-' else Path(image).stem}-segmented.png")
     if output is not None:
@@ -99,7 +115,7 @@ def segment(
         BoxPrompt.of(corners).check_inside((pixels.shape[0], pixels.shape[1]))
     with progress() as shown:
         shown.add_task(f"opening {model}", total=None)
-        segmenter = Segmenter(model, device, precision, threshold=threshold, threads=threads)
+        segmenter = open_segmenter()
     with segmenter:
         result = segmenter.segment(
             pixels, instruction, boxes=corners, box_labels=box_labels, level=asked, suppress=suppress
