@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 # Meshes of others for the table: the folder of .sh3f files of Debian's sweethome3d-furniture, unpacked.
 MESHES ?=
+ROS := $(CURDIR)/.venv-ros
+# Nodes of one domain meet; a test's number keeps it from others on this machine.
+ROS_DOMAIN ?= 77
 FURNITURE := $(if $(MESHES),--meshes $(MESHES))
 # Each worker holds torch, about 1 GiB; one that runs out of tests takes the other's.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -21,7 +24,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-test tabletop-cycles-test \
-	bench kernels-aot clean distclean
+	ros-test bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +64,11 @@ tabletop-test: .venv-tabletop/.made ## tests the table's renderer, in an environ
 tabletop-cycles-test: .venv-cycles/.made ## compares Cycles with MuJoCo, in an environment of its own
 	PYTHONPATH=tabletop .venv-cycles/bin/python -m pytest -q -p no:cacheprovider tabletop/test_cycles.py
 
+ros-test: .venv-ros/.node ## tests the ROS 2 node on ROS 2 from wheels, in an environment of its own
+	AMENT_PREFIX_PATH=$(ROS) LD_LIBRARY_PATH=$(ROS)/lib RMW_IMPLEMENTATION=rmw_fastrtps_cpp \
+		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN) ROS_LOG_DIR=$(ROS)/log \
+		PYTHONPATH=ros/test .venv-ros/bin/python -m pytest -q -p no:cacheprovider ros/test
+
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest benchmarks
 
@@ -72,13 +80,26 @@ clean: ## removes what building and testing leave; keeps the environment and run
 	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## removes the environments too
-	rm -rf $(VENV) .venv-tabletop .venv-cycles
+	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros
 
 .venv-tabletop/.made: tabletop/requirements.txt
 .venv-cycles/.made: tabletop/requirements-cycles.txt
 .venv-tabletop/.made .venv-cycles/.made:
 	$(PYTHON) -m venv $(@D)
 	PIP_CONSTRAINT= $(@D)/bin/python -m pip install -r $<
+	@touch $@
+
+.venv-ros/.made: ros/test/requirements.txt $(MADE_FROM)
+	$(PYTHON) -m venv .venv-ros
+	.venv-ros/bin/python -m pip install -r ros/test/requirements.txt -e .
+	@touch $@
+
+.venv-ros/.messages: .venv-ros/.made ros/test/build_messages.py $(wildcard ros/sam3i_msgs/* ros/sam3i_msgs/*/* ros/test/vision_msgs/*)
+	.venv-ros/bin/python ros/test/build_messages.py
+	@touch $@
+
+.venv-ros/.node: .venv-ros/.messages $(wildcard ros/sam3i_ros/* ros/sam3i_ros/*/*)
+	.venv-ros/bin/python -m pip install --no-deps ./ros/sam3i_ros
 	@touch $@
 
 $(BIN)/python:
