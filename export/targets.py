@@ -83,6 +83,13 @@ TARGETS = {
         extra="export,coreml",
         packages=("torch", "coremltools"),
     ),
+    "litert": Target(
+        runtime="litert",
+        module="sam3i_edge.export.litert.litert_variant",
+        extra="export,litert",
+        packages=("torch", "litert-torch", "ai-edge-litert"),
+        precisions=("fp32", "fp16", "int8", "int8w"),
+    ),
 }
 ALL_PRECISIONS = tuple(dict.fromkeys(p for target in TARGETS.values() for p in target.precisions))
 

@@ -55,6 +55,7 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
     "openvino": ("sam3i_edge.runtimes.ov", "openvino"),
     "eager": ("sam3i_edge.runtimes.eager", "train"),
     "coreml": ("sam3i_edge.runtimes.coreml", "coreml"),
+    "litert": ("sam3i_edge.runtimes.litert", "litert"),
 }
 
 RUNTIMES = tuple(_RUNTIMES)

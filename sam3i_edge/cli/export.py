@@ -24,7 +24,9 @@ def export(
         Path | None,
         typer.Option("--out", "-o", help="Bundle to write. [default: with --overwrite, SOURCE itself]"),
     ] = None,
-    to: Annotated[str, typer.Option(help="Targets, with commas: onnx, openvino, coreml, eager.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(help="Targets, with commas: onnx, openvino, coreml, litert, eager.")
+    ] = "onnx",
     recipe: Annotated[
         str | None,
         typer.Option(

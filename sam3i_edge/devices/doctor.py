@@ -40,6 +40,7 @@ _DISTRIBUTIONS = {
     "openvino": ("openvino",),
     "coreml": ("coremltools",),
     "eager": ("torch",),
+    "litert": ("ai-edge-litert",),
 }
 # package -> distributions that all install it; onnxruntime-extensions and -ep-* have packages of their own.
 _ONE_OF = {

@@ -120,7 +120,7 @@ DEVICES: dict[str, DeviceProfile] = {
             name="cpu",
             detected="a tiny graph runs on it",
             missing=lambda _: None,
-            runtimes=("onnxruntime", "openvino", "eager"),
+            runtimes=("onnxruntime", "openvino", "eager", "litert"),
             precisions=("fp32",),
             refuses=(("fp16", "processors compute it in float32, slower than fp32"),),
         ),

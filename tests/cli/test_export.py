@@ -26,7 +26,7 @@ def test_list_is_a_matrix_with_what_each_target_needs(capsys):
     assert " ".join(rows["coreml"]).endswith(install_hint("export,coreml"))
     assert main(["export", "--list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found["targets"]) == ["onnx", "eager", "openvino", "coreml"]
+    assert list(found["targets"]) == ["onnx", "eager", "openvino", "coreml", "litert"]
     assert found["targets"]["openvino"]["precisions"] == found["precisions"]
 
 

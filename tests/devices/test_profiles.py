@@ -41,7 +41,7 @@ def test_unknown_device_lists_the_known_ones(tiny_bundle):
 def test_absent_precision_names_what_exists_and_what_to_do(tiny_bundle):
     with pytest.raises(
         ArtifactError,
-        match=r"has no variant for onnxruntime or openvino or eager at int8; it has onnx-fp32 .*'sam3i-edge",
+        match=r"has no variant for onnxruntime or .* or litert at int8; it has onnx-fp32 .*'sam3i-edge",
     ):
         choose(tiny_bundle, precision="int8")
 
@@ -95,7 +95,7 @@ def test_every_runtime_serves_a_device_and_is_looked_for_by_doctor():
     assert list(DEVICES) == ["jetson", "cuda", "apple", "intel-gpu", "intel-npu", "cpu"], "auto's order"
     served = {runtime for row in DEVICES.values() for runtime in row.runtimes}
     assert served == set(runtimes.RUNTIMES) == set(doctor._DISTRIBUTIONS)
-    assert DEVICES["cpu"].runtimes == ("onnxruntime", "openvino", "eager")
+    assert DEVICES["cpu"].runtimes == ("onnxruntime", "openvino", "eager", "litert")
 
 
 # A machine of one's own making: a folder that stands for "/", and a driver that counts GPUs or not.

@@ -43,7 +43,14 @@ def test_answers_are_pythons(building, jvm, recorded, fixtures, tmp_path):
     runtime = next(iter(building.runtimes()))
     bundle = fixtures / "tiny-boxes"
     recorded.record(
-        tmp_path, "java", bundle, runtime="onnxruntime", precision="fp32", threshold=0.05, pictures=24, boxes=3
+        tmp_path,
+        "java",
+        bundle,
+        runtime="onnxruntime",
+        precision="fp32",
+        threshold=0.05,
+        pictures=24,
+        boxes=3,
     )
     asked = json.loads((tmp_path / "java.json").read_text())["pictures"]
     lines, wanted = [], []

@@ -1,0 +1,1 @@
+"""LiteRT: the converter, what it leaves of integer weights, and the variant."""
