@@ -189,3 +189,30 @@ def fakes():
 def write_scene_folder():
     """The function that writes a folder of scene files: `write_scene_folder(folder, count)`."""
     return _load("scene_folder").write
+
+
+@pytest.fixture(scope="session")
+def chat():
+    """The module of a server that speaks the chat protocol."""
+    return _load("chat_server")
+
+
+@pytest.fixture
+def open_model(tmp_path, monkeypatch):
+    """Opens models that are closed at the end: `open_model(server, **settings)`, all on one cache."""
+    from sam3i_edge.data.language_model.model import LanguageModel, ModelSettings
+
+    monkeypatch.delenv("SAM3I_LLM_API_KEY", raising=False)
+    opened = []
+
+    def make(server, **settings):
+        settings = {"retries": 1, "timeout": 10.0, "concurrency": 2} | settings
+        made = LanguageModel(
+            ModelSettings(url=server.url, model="tiny", **settings), tmp_path / "cache.sqlite"
+        )
+        opened.append(made)
+        return made
+
+    yield make
+    for model in opened:
+        model.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -178,6 +178,10 @@ class Report:
             },
             "timings_ms": {"encode": asdict(self.encode), "instruction": asdict(self.instruction)},
         }
+
+    def lines(self) -> Iterator[dict[str, object]]:
+        """Every outcome, as plain JSON values."""
+        return (outcome.to_dict() for outcome in self.outcomes)
 
     def to_json(self) -> str:
         """`to_dict` as one JSON object on one line."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,16 @@ class Model(Protocol):
 
     def encode(self, image: Path) -> EncodedImage:
         """Reads and encodes one picture."""
+
+
+class Options(TypedDict, total=False):
+    """What may be set of an evaluation; see `evaluate`."""
+
+    threshold: float | None
+    choose_level: bool
+    limit: int | None
+    progress: Progress | None
+    conditions: Mapping[str, str] | None
 
 
 def evaluate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sam3i_edge.evaluate.cgf1 import IOU_THRESHOLDS, CgF1
-from sam3i_edge.evaluate.report import Cell, Report, Timing
+from sam3i_edge.evaluate.report import OVERALL, Cell, Report, Timing
 from sam3i_edge.levels import LEVELS
 
 # Where the two thresholds that papers quote stand in IOU_THRESHOLDS.
@@ -17,6 +17,11 @@ _MASK_NOTE = """\
 gIoU, P@0.5: pairs with a target; +none: gIoU over all pairs, a right none is 1
 found, presence: how often "anything returned", "presence above 0.5" are right
 none: how often nothing is returned where there is nothing"""
+
+
+_WAYS_NOTE = """\
+gIoU, P@0.5: pairs with a target; +none: gIoU over all pairs, a right none is 1
+none: how often nothing is returned where there is nothing; ms: the median"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,21 @@ def masks(cells: Sequence[Cell]) -> Table:
         )
         rows.append((c.level, c.granularity, str(c.pairs), *map(_figure, figures)))
     return Table("merged masks and presence", header, tuple(rows), words=2, note=_MASK_NOTE)
+
+
+def beside(reports: Mapping[str, Report]) -> Table:
+    """Figures of several ways to answer the same questions, by level."""
+    header = ("level", "way", "pairs", "gIoU", "+none", "cIoU", "P@0.5", "none", "ms a question")
+    rows = []
+    for level in (*LEVELS, OVERALL):
+        for way, report in reports.items():
+            if level not in report.cgf1:
+                continue
+            c = report.cell(level)
+            figures = map(_figure, (c.giou, c.giou_with_none, c.ciou, c.p_at_50, c.none_accuracy))
+            took = f"{report.instruction.median_ms:.1f}" if level == OVERALL else ""
+            rows.append((level, way, str(c.pairs), *figures, took))
+    return Table("ways to an answer", header, tuple(rows), words=2, note=_WAYS_NOTE)
 
 
 def instances(figures: Mapping[str, CgF1]) -> Table:

@@ -150,6 +150,11 @@ def test_damaged_data_is_one_line_and_exit_code_1(
         ["--data", "{data}", "--level", "simple"],
         ["--data", "{data}", "--device", "abacus"],
         ["--data", "{data}", "--outcomes", "{data}/no/such/folder/o.jsonl"],
+        ["--data", "{data}", "--agent", "http://127.0.0.1:9/v1", "--agent-model", "tiny"],
+        ["--data", "{data}", "--agent", "127.0.0.1:9", "--agent-model", "m", "--agent-cache", "{data}/c"],
+        ["--data", "{data}", "--agent", "oracle", "--agent-model", "tiny"],
+        ["--data", "{data}", "--agent", "oracle", "--agent-errors", "2"],
+        ["--data", "{data}", "--agent-errors", "0.1"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(
@@ -158,3 +163,31 @@ def test_wrong_usage_is_exit_code_2(
     code, out, err = _run(capsys, tiny_bundle.root, *(word.format(data=data) for word in arguments))
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
+
+
+def test_an_agent_stands_beside_the_direct_way(
+    capsys: pytest.CaptureFixture[str], tiny_bundle: Any, data: Path, tmp_path: Path, chat: Any
+) -> None:
+    code, out, _ = _run(capsys, tiny_bundle.root, "--data", data, "--agent", "oracle", "--json")
+    assert code == 0
+    told = json.loads(out)
+    code, out, _ = _run(capsys, tiny_bundle.root, "--data", data, "--json")
+    cells = {(cell["level"], cell["granularity"]): cell for cell in json.loads(out)["cells"]}
+    for cell in told["direct"]["cells"]:
+        if cell["level"] != "overall":
+            assert cell == cells[cell["level"], cell["granularity"]]
+    assert told["costs"]["questions"] == told["agent"]["timings_ms"]["instruction"]["count"]
+    assert told["costs"]["tokens"] == 0 < told["costs"]["calls"]
+    outcomes = tmp_path / "outcomes.jsonl"
+    with chat.ChatServer(lambda _: '{"phrases": []}') as server:
+        endpoint = ["--agent", server.url, "--agent-model", "tiny", "--agent-cache", tmp_path / "cache"]
+        code, out, _ = _run(capsys, tiny_bundle.root, "--data", data, *endpoint, "--outcomes", outcomes)
+        assert code == 0
+        asked = len(server.asked)
+        refused = _run(
+            capsys, tiny_bundle.root, "--data", data, *endpoint[:4], "--agent-cache", data / "images"
+        )
+    assert asked == told["costs"]["questions"] == len(outcomes.read_text().splitlines())
+    assert any(line.split()[:2] == ["calls", str(asked)] for line in out.splitlines())
+    assert refused[0] == 1
+    assert "cannot be used" in refused[2]

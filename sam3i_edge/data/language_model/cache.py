@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +15,27 @@ from sam3i_edge.errors import DataError
 _PATIENCE: Final = 60  # seconds for another process's writing
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS answers (
-    key TEXT, attempt INTEGER, text TEXT NOT NULL, PRIMARY KEY (key, attempt)
+    key TEXT, attempt INTEGER, text TEXT NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (key, attempt)
 );
 CREATE TABLE IF NOT EXISTS paid (id INTEGER PRIMARY KEY CHECK (id = 0), calls INTEGER, tokens INTEGER);
 INSERT OR IGNORE INTO paid VALUES (0, 0, 0);
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer and what it cost.
+
+    Attributes:
+        text: what the model wrote.
+        tokens: of the prompt and the answer.
+        seconds: from the request to the answer, retries included.
+    """
+
+    text: str
+    tokens: int
+    seconds: float
 
 
 class AnswerCache:
@@ -44,20 +61,21 @@ class AnswerCache:
             )
             self._file.executescript(f"PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {_TABLES} COMMIT;")
 
-    def get(self, key: str, attempt: int) -> str | None:
+    def get(self, key: str, attempt: int) -> Kept | None:
         """The answer to a request, by the number of the attempt; None where it was not asked yet."""
         with self._told():
             row = self._file.execute(
-                "SELECT text FROM answers WHERE key = ? AND attempt = ?", (key, attempt)
+                "SELECT text, tokens, seconds FROM answers WHERE key = ? AND attempt = ?", (key, attempt)
             ).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else Kept(*row)
 
-    def put(self, key: str, attempt: int, text: str, tokens: int) -> None:
-        """Keeps an answer and what it cost; one that another process has kept since stays, and both count."""
+    def put(self, key: str, attempt: int, kept: Kept) -> None:
+        """Keeps an answer; one that another process has kept since stays, and both are paid for."""
         with self._told(), self._file:  # commits, or takes back what an error left half done
             self._file.execute("BEGIN IMMEDIATE")
-            self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", (key, attempt, text))
-            self._file.execute("UPDATE paid SET calls = calls + 1, tokens = tokens + ?", (tokens,))
+            row = (key, attempt, kept.text, kept.tokens, kept.seconds)
+            self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+            self._file.execute("UPDATE paid SET calls = calls + 1, tokens = tokens + ?", (kept.tokens,))
 
     def paid(self) -> tuple[int, int]:
         """Calls and tokens so far, of every run and process that used the file."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sam3i_edge.data.language_model.answers import KIND, BadAnswer, read_answer
-from sam3i_edge.data.language_model.cache import AnswerCache
+from sam3i_edge.data.language_model.cache import AnswerCache, Kept
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.install_hint import install_hint
 
@@ -33,6 +34,27 @@ OUT = TypeVar("OUT")
 
 class Unanswered(Exception):  # noqa: N818  (it waits, nothing is wrong)
     """There is no answer yet: the endpoint failed, or the run has stopped asking. Another run may get it."""
+
+
+@dataclass(slots=True)
+class Bill:
+    """What some questions cost, as it was when they were first asked, also where the cache answered.
+
+    Attributes:
+        calls: answers of the endpoint, unreadable ones included.
+        tokens: of prompts and answers.
+        seconds: that the endpoint took, retries included.
+    """
+
+    calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, kept: Kept) -> None:
+        """Takes in one answer."""
+        self.calls += 1
+        self.tokens += kept.tokens
+        self.seconds += kept.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +152,14 @@ class LanguageModel:
         with self._turn:
             return dict(self._bad)
 
-    def ask(self, messages: list[Any], kind: type[KIND], number: int = 0) -> KIND:
+    def ask(self, messages: list[Any], kind: type[KIND], number: int = 0, bill: Bill | None = None) -> KIND:
         """Asks for an object of a kind, or takes the answer from the cache.
 
         Args:
             messages: as the protocol has them.
             kind: what the answer must be; its schema goes along.
             number: tells apart questions of the same words.
+            bill: takes in what the answers cost, those too that could not be read.
 
         Raises:
             Unanswered: no answer came, or the run has stopped asking.
@@ -148,9 +171,11 @@ class LanguageModel:
         problem = BadAnswer("")
         for attempt in range(_ATTEMPTS):
             fields = self._fields(kind, number * _ATTEMPTS + attempt)
-            text = self._answer(messages, fields, (key, attempt))
+            kept = self._answer(messages, fields, (key, attempt))
+            if bill is not None:
+                bill.add(kept)
             try:
-                return read_answer(text, kind)
+                return read_answer(kept.text, kind)
             except BadAnswer as bad:
                 problem = bad
                 with self._turn:
@@ -183,17 +208,20 @@ class LanguageModel:
         fields.update(self.settings.options)
         return {name: value for name, value in fields.items() if value is not None}
 
-    def _answer(self, messages: list[Any], fields: dict[str, object], key: tuple[str, int]) -> str:
+    def _answer(self, messages: list[Any], fields: dict[str, object], key: tuple[str, int]) -> Kept:
         """From the cache, or from the endpoint, once: who asks the same at the same time waits."""
         from sam3i_edge.data.language_model.endpoint import EndpointError
 
         kept = self._begin(key, _estimate(messages) + self.settings.answer_tokens)
         if kept is not None:
             return kept
+        started = time.perf_counter()
         try:
             answer = self._endpoint.ask(messages, fields)
+            seconds = time.perf_counter() - started
             tokens = answer.tokens or (_estimate(messages), -(-len(answer.text) // _CHARACTERS_A_TOKEN))
-            self._cache.put(*key, answer.text, sum(tokens))
+            kept = Kept(answer.text, sum(tokens), seconds)
+            self._cache.put(*key, kept)
         except EndpointError as error:
             self._failed(error)
             raise Unanswered(str(error)) from error
@@ -207,9 +235,9 @@ class LanguageModel:
                 self._turn.notify_all()
         with self._turn:
             self._failures = 0
-        return answer.text
+        return kept
 
-    def _begin(self, key: tuple[str, int], most: int) -> str | None:
+    def _begin(self, key: tuple[str, int], most: int) -> Kept | None:
         """Gives the kept answer, or None when it is this request's turn and the budget has room for it."""
         with self._turn:
             while True:

@@ -29,16 +29,26 @@ def marked(scene: Scene, order: Sequence[int]) -> str:
     Raises:
         ImageError: the picture cannot be read.
     """
-    picture = _small(scene.pixels())
+    return numbered(scene.pixels(), [scene.objects[index].mask for index in order])
+
+
+def numbered(pixels: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> str:
+    """A picture with masks outlined and numbered from 1, as a data address.
+
+    Args:
+        pixels: [H, W, 3] uint8 RGB.
+        masks: [H, W] bool each, at least one pixel.
+    """
+    picture = _small(pixels)
     height, width = picture.shape[:2]
     middles = []
-    for index in order:
-        mask = scene.objects[index].mask.astype(np.uint8)
-        small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    for mask in masks:
+        bits = mask.astype(np.uint8)
+        small = cv2.resize(bits, (width, height), interpolation=cv2.INTER_AREA)
         outlines, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         for color, thickness in ((_PAPER, 3), (_INK, 1)):
             cv2.drawContours(picture, outlines, -1, color, thickness, cv2.LINE_AA)
-        middles.append(_inside(mask, width, height))
+        middles.append(_inside(bits, width, height))
     for number, (x, y) in enumerate(middles, start=1):
         _draw_number(picture, str(number), x, y)
     return _address(picture)

@@ -57,7 +57,11 @@ def question(
     """
     shown = "The picture shows their numbers.\n" if pictures else ""
     numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(texts, start=1))
-    words = _template(name).substitute(values, texts=numbered, picture=shown)
+    return messages(_template(name).substitute(values, texts=numbered, picture=shown), pictures)
+
+
+def messages(words: str, pictures: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Words, and after them pictures as data addresses, as one turn of the protocol."""
     parts: list[dict[str, Any]] = [{"type": "text", "text": words}]
     parts += [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]
     return [{"role": "user", "content": parts if pictures else words}]

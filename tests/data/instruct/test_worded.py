@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +16,6 @@ from sam3i_edge.data.instruct.worded import Wording
 from sam3i_edge.data.language_model.model import LanguageModel, ModelSettings
 from sam3i_edge.data.language_model.rewriting import FAMILY, Rewritten
 from sam3i_edge.errors import DataError
-
-
-@pytest.fixture(scope="session")
-def chat():
-    """The module of the server that speaks the protocol."""
-    path = Path(__file__).parents[1] / "language_model" / "chat_server.py"
-    spec = importlib.util.spec_from_file_location("chat_server_of_instruct", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sam3i_edge.data.instructions import Instruction
-from sam3i_edge.data.language_model.model import LanguageModel, ModelSettings
 from sam3i_edge.data.language_model.prompting import listing
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.vocabulary import load_vocabulary
@@ -23,15 +19,6 @@ TEXTS = {  # text: level, targets
     "mugs": ("concept", (0, 1)),
     "the thing left of the plate that is blue": ("complex", (1,)),
 }
-
-
-@pytest.fixture(scope="session")
-def chat():
-    """The module of the server."""
-    spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).with_name("chat_server.py"))
-    module = sys.modules["chat_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_scene(shift: int = 0) -> Scene:
@@ -134,22 +121,3 @@ class Honest:
 @pytest.fixture
 def honest() -> Honest:
     return Honest()
-
-
-@pytest.fixture
-def open_model(tmp_path, monkeypatch):
-    """Opens models that are closed at the end: `open_model(server, **settings)`, all on one cache."""
-    monkeypatch.delenv("SAM3I_LLM_API_KEY", raising=False)
-    opened = []
-
-    def make(server, **settings) -> LanguageModel:
-        settings = {"retries": 1, "timeout": 10.0, "concurrency": 2} | settings
-        made = LanguageModel(
-            ModelSettings(url=server.url, model="tiny", **settings), tmp_path / "cache.sqlite"
-        )
-        opened.append(made)
-        return made
-
-    yield make
-    for model in opened:
-        model.close()

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from sam3i_edge.data.language_model.answers import BadAnswer
-from sam3i_edge.data.language_model.cache import AnswerCache
+from sam3i_edge.data.language_model.cache import AnswerCache, Kept
 from sam3i_edge.data.language_model.model import LanguageModel, ModelSettings, Unanswered
 from sam3i_edge.data.language_model.rewriting import Rewriter
 from sam3i_edge.errors import DataError
@@ -302,16 +302,17 @@ def test_a_run_that_is_killed_goes_on_and_pays_nothing_twice(chat, honest, tmp_p
 
 def test_processes_share_a_cache(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from sam3i_edge.data.language_model.cache import AnswerCache\n"
+        "import sys; from pathlib import Path\n"
+        "from sam3i_edge.data.language_model.cache import AnswerCache, Kept\n"
         "cache = AnswerCache(Path(sys.argv[1]))\n"
-        "for number in range(50): cache.put(f'{sys.argv[2]}-{number}', 0, 'text', 2)"
+        "for number in range(50): cache.put(f'{sys.argv[2]}-{number}', 0, Kept('text', 2, 0.5))"
     )
     path = tmp_path / "cache.sqlite"
     started = [subprocess.Popen([sys.executable, "-c", code, str(path), str(name)]) for name in range(3)]
     assert [process.wait(120) for process in started] == [0, 0, 0]
     cache = AnswerCache(path)
     assert cache.paid() == (150, 300)
-    assert cache.get("2-49", 0) == "text"
+    assert cache.get("2-49", 0) == Kept("text", 2, 0.5)
     cache.close()
 
 
@@ -322,11 +323,12 @@ def test_a_damaged_or_full_cache_is_one_line(tmp_path):
     with pytest.raises(OSError, match="cannot be used"):
         AnswerCache(tmp_path / "no folder" / "cache")
     cache = AnswerCache(tmp_path / "full")
-    cache.put("a", 0, "kept", 5)
+    cache.put("a", 0, Kept("kept", 5, 0.5))
     cache._file.execute("PRAGMA max_page_count = 1")  # SQLite's own way to a full disk
     with pytest.raises(OSError, match="full"):
-        cache.put("b", 0, "x" * 100_000, 5)
-    assert (cache.get("a", 0), cache.get("b", 0), cache.paid()) == ("kept", None, (1, 5))
+        cache.put("b", 0, Kept("x" * 100_000, 5, 0.5))
+    assert cache.get("a", 0) == Kept("kept", 5, 0.5)
+    assert (cache.get("b", 0), cache.paid()) == (None, (1, 5))
     cache.close()
 
 
