@@ -103,7 +103,7 @@ class Oracle:
 
 def _best(targets: NDArray[np.bool_], masks: Sequence[NDArray[np.bool_]]) -> tuple[int, ...]:
     """The masks whose union has the highest IoU with the targets'; greedy, those that lie in them first."""
-    wanted: NDArray[np.bool_] = targets.any(axis=0)
+    wanted = np.asarray(targets.any(axis=0), np.bool_)
     inside = [np.count_nonzero(mask & wanted) / np.count_nonzero(mask) for mask in masks]
     taken: list[int] = []
     union: NDArray[np.bool_] = np.zeros_like(wanted)
