@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
 }  # module: what installs it, where the names differ
 ON_USE = {
+    "av": "video",
     "trackers": "track",
     "torch": "train",
     "supervision": "supervision",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -88,3 +89,24 @@ def progress() -> Iterator[Progress]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
         yield shown
+
+
+@contextlib.contextmanager
+def rated_progress(unit: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with a rate and the time left, on a terminal; yields what is told how many are done.
+
+    Args:
+        unit: what is counted, in the plural.
+        total: how many there are, None where nobody knows.
+    """
+    began = time.monotonic()
+    with progress() as shown:
+        task = shown.add_task(unit, total=total)
+
+        def tell(done: int, skipped: int) -> None:
+            rate = (done - skipped) / max(time.monotonic() - began, 1e-6)
+            of = "" if total is None else f" of {total:,}"
+            left = "" if total is None or not rate else f", {max(0, total - done) / rate / 60:,.1f} min left"
+            shown.update(task, completed=done, description=f"{done:,}{of} {unit}, {rate:,.1f} a second{left}")
+
+        yield tell

@@ -68,6 +68,7 @@ def draw(
     title: str,
     note: str = "",
     dim: bool = True,
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Draws instances over an image, with a caption below.
 
@@ -80,6 +81,7 @@ def draw(
             ASCII are drawn in a font of this machine; what none has is left out, and a line says so.
         note: last line of the caption, smaller.
         dim: darken what no mask covers; False leaves its colours as they are and tints masks less.
+        numbers: N, what decides each instance's colour, such as its track; None takes its place.
 
     Returns:
         uint8 RGB, larger than the image: a caption is added below, images under 480 pixels are enlarged
@@ -98,8 +100,9 @@ def draw(
         picture = _uint8(cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC))
     style = _Style.of(*picture.shape[:2])
     if len(scores):
-        _draw_masks(picture, masks, len(scores), style, dim)
-        _draw_boxes(picture, boxes * zoom, scores, style)
+        colors = [PALETTE[n % len(PALETTE)] for n in (range(len(scores)) if numbers is None else numbers)]
+        _draw_masks(picture, masks, colors, style, dim)
+        _draw_boxes(picture, boxes * zoom, scores, colors, style)
     else:
         if dim:
             _darken(picture, np.ones(picture.shape[:2], dtype=np.bool_))
@@ -145,7 +148,11 @@ def write(picture: NDArray[np.uint8], path: str | Path) -> Path:
 
 
 def _draw_masks(
-    picture: NDArray[np.uint8], masks: Iterable[NDArray[np.bool_]], count: int, style: _Style, dim: bool
+    picture: NDArray[np.uint8],
+    masks: Iterable[NDArray[np.bool_]],
+    colors: Sequence[Color],
+    style: _Style,
+    dim: bool,
 ) -> None:
     """Tints the masks and outlines them; `dim` darkens everything outside."""
     height, width = picture.shape[:2]
@@ -154,7 +161,7 @@ def _draw_masks(
     tint = 9 if dim else 4  # of 20; beside undimmed colours a mask's own shall be seen too
     number = 0
     for number, mask in enumerate(masks, start=1):
-        color = PALETTE[(number - 1) % len(PALETTE)]
+        color = colors[(number - 1) % len(colors)]
         full = mask.view(np.uint8) * np.uint8(255)
         if full.shape != (height, width):  # enlarged with the image: smooth edges instead of stairs
             full = _uint8(cv2.resize(full, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -168,8 +175,8 @@ def _draw_masks(
         union[part] |= full[part]
         # A thick outline would hide a small object.
         outlines.append((contours, color, max(1, min(style.line, min(w, h) // 12))))
-    if number != count:
-        raise ValueError(f"{count} scores, but {number} masks")
+    if number != len(colors):
+        raise ValueError(f"{len(colors)} scores, but {number} masks")
     if dim:
         _darken(picture, union == 0)
     for contours, color, line in reversed(outlines):
@@ -182,7 +189,11 @@ def _darken(picture: NDArray[np.uint8], where: NDArray[np.bool_]) -> None:
 
 
 def _draw_boxes(
-    picture: NDArray[np.uint8], boxes: NDArray[np.float32], scores: NDArray[np.float32], style: _Style
+    picture: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    colors: Sequence[Color],
+    style: _Style,
 ) -> None:
     height, width = picture.shape[:2]
     corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width - 1, height - 1]).astype(int).tolist()
@@ -190,7 +201,7 @@ def _draw_boxes(
     for number in reversed(range(len(corners))):
         x0, y0, x1, y1 = corners[number]
         cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 0, 0), thin + 2)
-        cv2.rectangle(picture, (x0, y0), (x1, y1), PALETTE[number % len(PALETTE)], thin)
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colors[number], thin)
     taken: list[Rectangle] = []
     for number, (score, corner) in enumerate(zip(scores.tolist(), corners, strict=True)):
         text = f"{score:.2f}"
@@ -198,7 +209,7 @@ def _draw_boxes(
         w, h = w + 2 * style.margin, h + base + style.margin
         x, y = _free_place(corner, (w, h), (height, width), taken)
         taken.append((x, y, x + w, y + h))
-        color = PALETTE[number % len(PALETTE)]
+        color = colors[number]
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), color, cv2.FILLED)
         origin = (x + style.margin, y + h - base - style.margin // 2)
         cv2.putText(picture, text, origin, FONT, style.text, _ink_on(color), style.weight, cv2.LINE_AA)

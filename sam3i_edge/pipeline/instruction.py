@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 from sam3i_edge.errors import InstructionError
 
@@ -77,6 +78,30 @@ def check_instruction(text: str) -> str:
             "the instruction holds a lone surrogate, which is no character: decode it from valid UTF-8"
         )
     return cleaned
+
+
+def read_instructions(path: Path) -> list[str]:
+    """The instructions of a text file, one a line, in order; empty lines and repetitions are left out.
+
+    Raises:
+        InstructionError: the file cannot be read as UTF-8, holds none, or a line is no instruction, with its
+            number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InstructionError(f"{path}: no text in UTF-8 that can be read ({error})") from error
+    found: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                check_instruction(line)
+            except InstructionError as error:
+                raise InstructionError(f"{path}, line {number}: {error}") from error
+            found[line.strip()] = None
+    if not found:
+        raise InstructionError(f"{path} holds no instruction: write one a line")
+    return list(found)
 
 
 def plain(text: str) -> str:

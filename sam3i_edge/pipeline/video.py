@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ _WHOLE = 0.9
 _PAUSE = 0.5  # seconds between two tries to open what was lost
 
 
+def silence_opencv() -> None:
+    """Keeps OpenCV and its FFmpeg from writing to stderr, in this process, until it ends."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 class Video(Iterator[NDArray[np.uint8]]):
     """Frames [H, W, 3] uint8 RGB, opened with the first. Read in one thread; `stop` may come from others.
 
@@ -28,6 +37,7 @@ class Video(Iterator[NDArray[np.uint8]]):
 
     Attributes:
         reconnected: how often a lost source came back.
+        count: frames that came since it was opened last.
     """
 
     def __init__(self, source: int | str, name: str, *, live: bool, reconnect: float = 0.0) -> None:
@@ -39,10 +49,9 @@ class Video(Iterator[NDArray[np.uint8]]):
             live: a camera, an address or a pipeline, not a file here.
             reconnect: seconds for which a lost source is opened again and again.
         """
-        self.name, self.reconnected = name, 0
+        self.name, self.reconnected, self.count = name, 0, 0
         self._source, self._live, self._reconnect = source, live, reconnect
         self._capture: Any = None
-        self._count = 0  # since it was opened last
         self._stopped = threading.Event()
 
     def __next__(self) -> NDArray[np.uint8]:
@@ -58,7 +67,7 @@ class Video(Iterator[NDArray[np.uint8]]):
             )
         frame = self._read()
         if frame is None:
-            if not self._count:
+            if not self.count:
                 raise StreamError(f"{self.name} was opened and gives no frame: is it a video, and whole?")
             if self._stopped.is_set() or self._has_ended():
                 raise StopIteration
@@ -78,7 +87,7 @@ class Video(Iterator[NDArray[np.uint8]]):
     def _open(self) -> bool:
         import cv2
 
-        self._capture, self._count = cv2.VideoCapture(self._source), 0
+        self._capture, self.count = cv2.VideoCapture(self._source), 0
         return bool(self._capture.isOpened())
 
     def _read(self) -> NDArray[np.uint8] | None:
@@ -87,20 +96,29 @@ class Video(Iterator[NDArray[np.uint8]]):
         more, frame = self._capture.read()
         if not more:
             return None
-        self._count += 1
+        self.count += 1
         return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
-    def _length(self) -> int:
-        """Frames that the source says it holds; 0 where it says nothing, as what is live."""
+    @property
+    def length(self) -> int:
+        """Frames that the opened source says it holds; 0 where it says nothing, as what is live."""
         import cv2
 
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, as the opened source says; None where it says nothing."""
+        import cv2
+
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        return rate if 0 < rate < 1_000 else None
+
     def _has_ended(self) -> bool:
-        return not self._live or 0 < _WHOLE * self._length() <= self._count
+        return not self._live or 0 < _WHOLE * self.length <= self.count
 
     def _open_again(self) -> NDArray[np.uint8]:
-        length, count = self._length(), self._count
+        length, count = self.length, self.count
         lost = f"{self.name} stopped after {count} {f'of {length} ' if length else ''}frames"
         deadline = time.monotonic() + (0 if length else self._reconnect)  # a file would start anew
         while time.monotonic() < deadline:

@@ -1,0 +1,1 @@
+"""What people have -> pictures, one after the other: files, folders, globs, videos, cameras, addresses."""
