@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3i_edge.data.instruct.processes import in_processes
 from sam3i_edge.data.instruct.run import instruct
-from sam3i_edge.data.instruct.shards import InstructConfig, Map, one_by_one
+from sam3i_edge.data.instruct.shards import InstructConfig
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.sources import write_scene_file
+from sam3i_edge.shards.map import Map, one_by_one
+from sam3i_edge.shards.processes import in_processes
 
 _PICTURES = 256  # four shards
 
@@ -49,7 +50,7 @@ def test_instruct(how: str, scenes: Path, benchmark: Any, tmp_path: Path, reques
     run: Map = one_by_one if how == "one process" else in_processes(2)
     if how.startswith("Ray"):
         address = request.getfixturevalue("cluster")
-        from sam3i_edge.data.instruct.cluster import on_cluster
+        from sam3i_edge.shards.cluster import on_cluster
 
         run = on_cluster(address)
     config = InstructConfig(source=str(scenes), vocabulary="shapes")

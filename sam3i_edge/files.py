@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error  # as of a full disk
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes `target` the file `source`: a hard link, or a copy where there can be none. It appears whole.
+
+    Raises:
+        OSError: `source` cannot be read, or `target` not written.
+    """
+    with whole_file(target) as temporary:
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:  # another file system, one without hard links, or files of another user
+            shutil.copyfile(source, temporary)
 
 
 def sweep(*folders: Path) -> None:

@@ -60,7 +60,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
     "coreml": ("export.coreml",),
     "openvino": ("export.openvino", "runtimes.ov"),
     "litert": ("export.litert", "runtimes.litert"),
-    "scale": ("data.instruct.cluster",),
+    "scale": ("shards.cluster",),
 }
 APART = {"litert-torch"}  # installed without its dependencies: export/litert/requirements.txt
 BESIDE = {

@@ -26,6 +26,7 @@ from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
 from sam3i_edge.cli.info import info
 from sam3i_edge.cli.instruct import instruct
+from sam3i_edge.cli.label import label
 from sam3i_edge.cli.quantize import quantize
 from sam3i_edge.cli.review import review
 from sam3i_edge.cli.scenes import scenes
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for _verb in (
     segment,
+    label,
     info,
     demo,
     doctor,

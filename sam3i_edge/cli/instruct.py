@@ -69,12 +69,13 @@ def instruct(
     from dataclasses import asdict
 
     from sam3i_edge.data.annotations import ANNOTATIONS
-    from sam3i_edge.data.instruct.processes import in_processes
     from sam3i_edge.data.instruct.run import instruct as run_instruct
-    from sam3i_edge.data.instruct.shards import InstructConfig, one_by_one
+    from sam3i_edge.data.instruct.shards import InstructConfig
     from sam3i_edge.data.instruct.worded import Wording
     from sam3i_edge.data.language_model.model import CACHE, LanguageModel, ModelSettings
     from sam3i_edge.levels import as_level
+    from sam3i_edge.shards.map import Map, one_by_one
+    from sam3i_edge.shards.processes import in_processes
 
     if (ray is not None) + (workers > 1) + (llm_url is not None) > 1:
         raise ValueError(
@@ -95,10 +96,10 @@ def instruct(
         review=review,
         seed=seed,
     )
-    run = in_processes(workers) if workers > 1 else one_by_one
+    run: Map = in_processes(workers) if workers > 1 else one_by_one
     if ray is not None:
         with needs("instruct --ray", "scale"):
-            from sam3i_edge.data.instruct.cluster import on_cluster
+            from sam3i_edge.shards.cluster import on_cluster
 
             run = on_cluster(ray)
     with contextlib.ExitStack() as stack:

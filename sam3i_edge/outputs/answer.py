@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,12 @@ class Answer:
             "size": list(self.results[0].image_size),
             "results": [result.to_dict() for result in self.results],
         }
+
+
+def inner_path(name: str) -> PurePosixPath:
+    """A picture's name as a path that leads out of no folder: "/a/../b.png" is a/b.png."""
+    parts = [part for part in PurePosixPath(name.replace("://", "/")).parts if part not in ("/", "..")]
+    return PurePosixPath(*(part.replace(":", "-") for part in parts))
 
 
 class Output(Protocol):

@@ -32,13 +32,14 @@ def write_coco(
         file.write('{"info": {"description": "written by sam3i-edge"}, "licenses": [], "categories": ')
         json.dump([{"id": n, "name": name} for n, name in enumerate(categories, start=1)], file)
         file.write(', "images": ')
-        _write_list(file, _images(lines))
+        write_list(file, _images(lines))
         file.write(', "annotations": ')
-        _write_list(file, _annotations(lines, outlines))
+        write_list(file, _annotations(lines, outlines))
         file.write("}\n")
 
 
-def _write_list(file: TextIO, items: Iterable[Mapping[str, Any]]) -> None:
+def write_list(file: TextIO, items: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a JSON list, an item a line."""
     file.write("[")
     for number, item in enumerate(items):
         file.write(("," if number else "") + "\n" + json.dumps(item, allow_nan=False))

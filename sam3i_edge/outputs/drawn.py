@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -17,7 +17,7 @@ from sam3i_edge.errors import DataError, RuntimeUnavailable
 from sam3i_edge.files import sweep, whole_file
 from sam3i_edge.install_hint import install_hint
 from sam3i_edge.masks import overlay
-from sam3i_edge.outputs.answer import Answer
+from sam3i_edge.outputs.answer import Answer, inner_path
 from sam3i_edge.outputs.lines import Lines
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class DrawnFolder:
 
     def path(self, name: str) -> Path:
         """Where the drawing of a picture lies: under its name, with .jpg where that is no ending of ours."""
-        parts = [part for part in PurePosixPath(name.replace("://", "/")).parts if part not in ("/", "..")]
-        target = self.folder.joinpath(*(part.replace(":", "-") for part in parts))
+        target = self.folder / inner_path(name)
         drawable = target.suffix.lower() in overlay.SUFFIXES
         return target if drawable else target.with_name(target.name + ".jpg")
 

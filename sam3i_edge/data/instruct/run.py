@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import sam3i_edge
 from sam3i_edge.bundle.folder import sha256_of
@@ -19,24 +18,24 @@ from sam3i_edge.data.instruct.contact_sheet import SHEET, draw_sheet
 from sam3i_edge.data.instruct.report import REPORT, InstructReport, summed
 from sam3i_edge.data.instruct.shards import (
     InstructConfig,
-    Map,
     Shard,
     numbered,
-    one_by_one,
     opened,
     shard_count,
     shard_places,
+    work,
 )
 from sam3i_edge.data.instruct.worded import Wording
 from sam3i_edge.data.language_model.model import CACHE
 from sam3i_edge.data.records import Record
 from sam3i_edge.data.review.queue import QUEUE
 from sam3i_edge.errors import DataError
-from sam3i_edge.files import sweep, whole_file, write_whole
+from sam3i_edge.files import link_or_copy, sweep, whole_file, write_whole
 from sam3i_edge.runtimes import Progress, untold
+from sam3i_edge.shards.folder import SETTINGS, ShardFolder, difference
+from sam3i_edge.shards.map import Map, one_by_one
 
 _UNFINISHED: Final = ".unfinished"
-_SETTINGS: Final = "settings.json"
 
 
 def instruct(
@@ -73,7 +72,8 @@ def instruct(
     folder = _Folder(out, settings)
     try:
         left = [number for number in range(shard_count(config)) if not folder.shard(number).exists()]
-        _fill(config, folder, left, run if wording is None else wording.run, progress)
+        shards = run(partial(work, config), left) if wording is None else wording.run(config, left)
+        _fill(config, folder, left, shards if left else (), progress)
         return _join(config, folder, settings, progress)
     except OSError as error:
         raise DataError(f"{error}: make room, the same command goes on where it stopped") from error
@@ -106,18 +106,12 @@ def _content(path: Path) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _difference(kept: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """The first of the settings in which two runs differ, with both values, or ""."""
-    names = [name for name in {**given, **kept} if kept.get(name) != given.get(name)]
-    return f"{names[0]} {kept.get(names[0])!r} against {given.get(names[0])!r}" if names else ""
-
-
 def _finished(out: Path, settings: Mapping[str, Any]) -> InstructReport | None:
     """The report of a folder that is whole."""
     if not (out / REPORT).is_file() or (out / _UNFINISHED).exists():
         return None
     report = InstructReport.read(out / REPORT)
-    different = _difference(report.settings, settings)
+    different = difference(report.settings, settings)
     if different:
         raise DataError(
             f"{out} holds instructions of another run ({different}, kept against given): name another folder"
@@ -137,30 +131,16 @@ class _Folder:
         self.path, self.unfinished = path, path / _UNFINISHED
         if path.exists() and not path.is_dir():
             raise DataError(f"{path} is a file; name a folder to write the instructions to")
-        kept = self.unfinished / _SETTINGS
         if (
-            not kept.exists()
+            not (self.unfinished / SETTINGS).exists()
             and path.is_dir()
             and any(p.name != _UNFINISHED and not p.name.startswith(CACHE) for p in path.iterdir())
         ):
             raise DataError(f"{path} is not empty; name a new folder, or empty this one first")
         (path / IMAGES).mkdir(parents=True, exist_ok=True)
-        self.unfinished.mkdir(exist_ok=True)
-        self._lock = self._claim()
-        sweep(path, self.unfinished)
-        if kept.exists():
-            different = _difference(json.loads(kept.read_text(encoding="utf-8")), settings)
-            if different:
-                self.release()
-                raise DataError(
-                    f"{path} holds an unfinished run of other settings ({different}, kept against given): "
-                    "name another folder"
-                )
-        write_whole(kept, json.dumps(settings))
-
-    def shard(self, number: int, *, waiting: bool = False) -> Path:
-        """Where a shard's lines are kept, or those of one that waits for a language model."""
-        return self.unfinished / f"{number:06d}{'.waiting' if waiting else ''}.jsonl"
+        self._shards = ShardFolder(self.unfinished, settings, path)
+        self.shard, self.release = self._shards.shard, self._shards.release
+        sweep(path)
 
     def store(self, shard: Shard, source: Path | None) -> None:
         """Keeps a shard; its pictures are there before its lines are."""
@@ -176,35 +156,18 @@ class _Folder:
         if content is not None:
             write_whole(target, content)
         elif source is not None and not target.exists():
-            with whole_file(target) as temporary:
-                try:
-                    os.link((source / name).resolve(), temporary)
-                except OSError:  # another file system, one without hard links, or files of another user
-                    shutil.copyfile(source / name, temporary)
-
-    def release(self) -> None:
-        """Lets others write the folder."""
-        self._lock.close()
-
-    def _claim(self) -> IO[bytes]:
-        lock = (self.unfinished / ".lock").open("wb")
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            lock.close()
-            raise DataError(
-                f"another process writes {self.path}: wait for it, or name another folder"
-            ) from None
-        return lock
+            link_or_copy(source / name, target)
 
 
-def _fill(config: InstructConfig, folder: _Folder, left: list[int], run: Map, progress: Progress) -> None:
+def _fill(
+    config: InstructConfig, folder: _Folder, left: list[int], shards: Iterable[Shard], progress: Progress
+) -> None:
     source, _ = opened(config)
     pictures, sizes = len(source), {number: len(shard_places(config, number)) for number in left}
     begun = done = pictures - sum(sizes.values())
     began, texts = time.monotonic(), 0
     progress(f"{done:,} of {pictures:,} pictures", done / pictures)
-    for shard in run(config, left) if left else ():
+    for shard in shards:
         folder.store(shard, source.folder)
         done += sizes[shard.number]
         texts += shard.instructions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -113,9 +113,6 @@ class Picture:
 Reword = Callable[[Iterable[Picture]], Iterator[tuple[Picture, Rewritten | None]]]
 """Gives the pictures in their order, each with what a language model, if it was asked, made of it."""
 
-Map = Callable[[InstructConfig, Sequence[int]], Iterator[Shard]]
-"""Does the work of shards, by number, and gives each when it is done, in any order."""
-
 
 @cache
 def opened(config: InstructConfig) -> tuple[Source, Vocabulary]:
@@ -145,11 +142,6 @@ def shard_count(config: InstructConfig) -> int:
 def shard_places(config: InstructConfig, number: int) -> range:
     """The pictures of a shard."""
     return range(number * config.shard, min((number + 1) * config.shard, len(opened(config)[0])))
-
-
-def one_by_one(config: InstructConfig, numbers: Sequence[int]) -> Iterator[Shard]:
-    """A `Map` of this process alone."""
-    return (work(config, number) for number in numbers)
 
 
 def as_written(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Rewritten | None]]:

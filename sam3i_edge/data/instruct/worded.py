@@ -40,7 +40,7 @@ class Wording:
         }
 
     def run(self, config: InstructConfig, numbers: Sequence[int]) -> Iterator[Shard]:
-        """A `Map` of this process, which asks for as many pictures at a time as the model's settings say."""
+        """The shards, done here, as many pictures asked for at a time as the model's settings say."""
         rewriter = Rewriter(
             self.model,
             opened(config)[1],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
 
 from sam3i_edge.data.instruct.run import instruct
-from sam3i_edge.data.instruct.shards import InstructConfig
+from sam3i_edge.data.instruct.shards import InstructConfig, work
 from sam3i_edge.errors import DataError, RuntimeUnavailable
 
 pytest.importorskip("ray", reason="extra scale is not installed")
@@ -18,7 +19,7 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # Ra
 from ray._common.utils import reset_ray_address
 from ray.cluster_utils import Cluster
 
-from sam3i_edge.data.instruct.cluster import on_cluster
+from sam3i_edge.shards.cluster import on_cluster
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +63,13 @@ def test_a_cluster_writes_what_one_process_writes_though_a_worker_is_killed(
     assert killed
     assert contents(tmp_path / "cluster") == contents(tmp_path / "alone")
     with pytest.raises(DataError, match=r"^vocabulary none: No such file"):
-        list(on_cluster(address)(replace(config, vocabulary="none"), [0]))
+        list(on_cluster(address)(partial(work, replace(config, vocabulary="none")), [0]))
 
 
 def _works(process) -> bool:
-    return process.uids().real == os.getuid() and "ray::Map(" in " ".join(process.info["cmdline"] or ())
+    return process.uids().real == os.getuid() and "ray::MapWorker(" in " ".join(process.info["cmdline"] or ())
 
 
 def test_an_address_without_a_cluster_is_one_line():
     with pytest.raises(RuntimeUnavailable, match=r"^no Ray cluster at '127\.0\.0\.1:9' \(.*refused\): start"):
-        list(on_cluster("127.0.0.1:9")(InstructConfig(source="none"), [0]))
+        list(on_cluster("127.0.0.1:9")(partial(work, InstructConfig(source="none")), [0]))

@@ -20,15 +20,16 @@ from sam3i_edge import files
 from sam3i_edge.data.annotations import read_annotations
 from sam3i_edge.data.families import SPELLED
 from sam3i_edge.data.instruct import run as run_module
-from sam3i_edge.data.instruct.processes import in_processes
 from sam3i_edge.data.instruct.report import InstructReport
 from sam3i_edge.data.instruct.run import instruct
-from sam3i_edge.data.instruct.shards import InstructConfig, one_by_one, opened
+from sam3i_edge.data.instruct.shards import InstructConfig, opened
 from sam3i_edge.data.review.queue import read_queue
 from sam3i_edge.data.sources import open_source
 from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.errors import DataError
 from sam3i_edge.levels import LEVELS
+from sam3i_edge.shards.map import one_by_one
+from sam3i_edge.shards.processes import in_processes
 
 SHAPES = load_vocabulary("shapes")
 PICTURES = 7
@@ -117,7 +118,7 @@ def test_pictures_are_links_and_nothing_is_left_behind(whole, folder):
 
 def test_the_same_files_however_the_work_is_shared_out(whole, folder, tmp_path):
     instruct(config(folder), tmp_path / "two", run=in_processes(2))
-    backwards = lambda config, numbers: one_by_one(config, numbers[::-1])  # noqa: E731
+    backwards = lambda work, numbers: one_by_one(work, numbers[::-1])  # noqa: E731
     instruct(config(folder), tmp_path / "backwards", run=backwards)
     assert contents(tmp_path / "two") == contents(tmp_path / "backwards") == contents(whole[0])
 
@@ -131,7 +132,7 @@ def test_other_seeds_and_levels_write_others(whole, folder, tmp_path):
 def test_kill_9_and_going_on(whole, folder, tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys
-        from sam3i_edge.data.instruct.processes import in_processes
+        from sam3i_edge.shards.processes import in_processes
         from sam3i_edge.data.instruct.run import instruct
         from sam3i_edge.data.instruct.shards import InstructConfig
 
@@ -160,10 +161,10 @@ def test_kill_9_and_going_on(whole, folder, tmp_path):
     times = [path.stat().st_mtime_ns for path in kept]
     done = []
 
-    def told(config, numbers):
+    def told(work, numbers):
         done.extend(numbers)
         assert [path.stat().st_mtime_ns for path in kept] == times
-        return one_by_one(config, numbers)
+        return one_by_one(work, numbers)
 
     instruct(config(folder), out, run=told)
     assert len(done) == 2  # of four shards; none is done twice
@@ -258,7 +259,7 @@ def test_a_worker_that_dies_is_told_and_the_run_goes_on(whole, folder, tmp_path)
             for worker in multiprocessing.active_children():
                 worker.kill()
 
-    with pytest.raises(DataError, match="a process that writes instructions has died: was it killed"):
+    with pytest.raises(DataError, match="a process that did the work has died: was it killed"):
         instruct(config(folder, shard=1), tmp_path / "out", run=in_processes(1), progress=kill)
     assert list((tmp_path / "out" / ".unfinished").glob("*.jsonl"))
     instruct(config(folder, shard=1), tmp_path / "out")

@@ -7,39 +7,44 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from typing import Literal, TypeVar
 
 import cv2
 
-from sam3i_edge.data.instruct.shards import InstructConfig, Map, Shard, work
 from sam3i_edge.errors import DataError
+from sam3i_edge.shards.map import Map
 
 _AHEAD = 2  # shards a process
+_Done = TypeVar("_Done")
 
 
-def in_processes(count: int) -> Map:
+def in_processes(count: int, *, start: Literal["fork", "spawn"] | None = None) -> Map:
     """A `Map` of as many processes, which end with this one.
 
     Args:
         count: at least 1.
+        start: how they begin; None as Python does. A GPU cannot be used in forked ones.
     """
 
-    def run(config: InstructConfig, numbers: Sequence[int]) -> Iterator[Shard]:
-        pool = ProcessPoolExecutor(min(count, len(numbers)), initializer=_start)
+    def run(work: Callable[[int], _Done], numbers: Sequence[int], /) -> Iterator[_Done]:
+        pool = ProcessPoolExecutor(
+            min(count, len(numbers)), multiprocessing.get_context(start), initializer=_start
+        )
         left = iter(numbers)
         try:
-            waiting = {pool.submit(work, config, n) for n in itertools.islice(left, _AHEAD * count)}
+            waiting = {pool.submit(work, n) for n in itertools.islice(left, _AHEAD * count)}
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-                    waiting |= {pool.submit(work, config, n) for n in itertools.islice(left, 1)}
+                    waiting |= {pool.submit(work, n) for n in itertools.islice(left, 1)}
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that writes instructions has died: was it killed, or is the memory full? The same "
+                "a process that did the work has died: was it killed, or is the memory full? The same "
                 "command goes on, with fewer --workers it needs less"
             ) from error
         finally:

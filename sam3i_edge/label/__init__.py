@@ -1,0 +1,1 @@
+"""A data set's labels, from pictures and instructions."""
