@@ -40,8 +40,8 @@ export interface AskOptions {
 /** Segments what a sentence describes. One question is answered at a time; of waiting frames the newest is taken. */
 export class Segmenter {
   readonly #backend: Backend;
-  #encoding: Promise<unknown> = Promise.resolve();
-  #waiting: ((reason: Superseded) => void) | undefined;
+  #encoding = false;
+  #waiting: {begin: () => void; supersede: (reason: Superseded) => void} | undefined;
 
   private constructor(backend: Backend) {
     this.#backend = backend;
@@ -98,23 +98,30 @@ export class Segmenter {
    */
   async encode(image: ImageInput): Promise<Scene> {
     const picture = await takePicture(image);
-    this.#waiting?.(new Superseded("a newer picture came: ask about that one"));
-    const before = this.#encoding;
-    const turn = new Promise<void>((begin, supersede) => {
-      this.#waiting = supersede;
-      void before.then(() => begin());
-    });
-    const work = turn.then(() => {
-      this.#waiting = undefined;
-      return this.#backend.encode(picture);
-    });
-    this.#encoding = Promise.allSettled([before, work]);
     try {
-      return new Scene(this.#backend, await work);
+      await this.#turn();
     } catch (error) {
-      if (error instanceof Superseded && picture instanceof ImageBitmap) picture.close();
+      if (picture instanceof ImageBitmap) picture.close();
       throw error;
     }
+    try {
+      return new Scene(this.#backend, await this.#backend.encode(picture));
+    } finally {
+      const next = this.#waiting;
+      this.#waiting = undefined;
+      if (next) next.begin();
+      else this.#encoding = false;
+    }
+  }
+
+  /** Waits while another picture is encoded. */
+  #turn(): Promise<void> {
+    if (!this.#encoding) {
+      this.#encoding = true;
+      return Promise.resolve();
+    }
+    this.#waiting?.supersede(new Superseded("a newer picture came: ask about that one"));
+    return new Promise((begin, supersede) => { this.#waiting = {begin, supersede}; });
   }
 
   /**
