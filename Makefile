@@ -23,7 +23,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow fuzz check docs train-nano tabletop-data tabletop-test tabletop-cycles-test \
+.PHONY: help demo test test-slow web-check web-test fuzz check docs train-nano tabletop-data tabletop-test tabletop-cycles-test \
 	ros-test bench kernels-aot clean distclean
 
 help: ## lists the targets
@@ -37,6 +37,13 @@ test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
 
 test-slow: $(VENV)/.dev ## runs the tests marked slow
 	$(PYTEST) -m slow
+
+web-check: ## checks the types of web/, and that what it builds is what is committed; needs npm
+	@command -v npm >/dev/null || { echo "web-check needs npm: apt-get install npm" >&2; exit 1; }
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build -- --check
+
+web-test: web-check $(VENV)/.dev ## the same, and the page's tests in Chromium
+	$(BIN)/python -m pytest tests/web
 
 fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10); `make test-slow` takes a minute for each kind
 	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz/test_targets.py tests/fuzz/test_native.py
@@ -80,7 +87,7 @@ clean: ## removes what building and testing leave; keeps the environment and run
 	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## removes the environments too
-	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros
+	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros web/node_modules
 
 .venv-tabletop/.made: tabletop/requirements.txt
 .venv-cycles/.made: tabletop/requirements-cycles.txt

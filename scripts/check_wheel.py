@@ -24,6 +24,7 @@ SOURCES = {
     "constraints.txt",
     "tests/conftest.py",
 }
+MOST_BYTES = 64 << 20  # of the wheel
 LIBRARY = re.compile(r"sam3i_edge/(lib)?sam3i_edge\.(so|dylib|dll)")
 # The tested set, for what is installed and for what builds the package; relative to ROOT.
 CONSTRAINED = os.environ | {"PIP_CONSTRAINT": "constraints.txt", "PIP_BUILD_CONSTRAINT": "constraints.txt"}
@@ -61,10 +62,12 @@ def check_wheel(path: Path) -> None:
     """Compares the names in a wheel with the tree.
 
     Raises:
-        SystemExit: a file is missing or does not belong, or the wheel is not for every Python.
+        SystemExit: a file is missing or does not belong, or the wheel is too large or not for every Python.
     """
     if not path.name.split("-", 2)[2].startswith("py3-none-"):
         raise SystemExit(f"{path.name}: want a wheel py3-none-<platform>, one for every Python")
+    if path.stat().st_size > MOST_BYTES:
+        raise SystemExit(f"{path.name}: {path.stat().st_size:,} bytes, want at most {MOST_BYTES:,}")
     with zipfile.ZipFile(path) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     libraries = {name for name in names if LIBRARY.fullmatch(name)}

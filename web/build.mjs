@@ -13,6 +13,7 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const PAGE = path.join(here, "../sam3i_edge/web/static"), DIST = path.join(here, "dist");
 const ort = path.join(here, "node_modules/onnxruntime-web/dist");
 const WASM = "ort-wasm-simd-threaded.wasm.gz", GLUE = "ort-wasm-simd-threaded.mjs";
+const MOST_BYTES = 6e6;
 const read = (...parts) => readFileSync(path.join(...parts));
 
 // Another zlib packs the same bytes otherwise: what was packed once stays.
@@ -62,6 +63,11 @@ const page = {
   "sw.js": await bundle("page/sw.ts", {format: "iife"}),
 };
 
+const gpu = await bundle("src/worker.ts", {alias: {"onnxruntime-web/wasm": "onnxruntime-web/webgpu"}, define: {ORT_WASM: "null"}});
+const dist = {...shared, "worker-webgpu.js": gpu};
+const size = Object.values(dist).reduce((sum, content) => sum + content.length, 0) - wasm.length;
+if (size > MOST_BYTES) throw new Error(`the package holds ${size} bytes beside the wasm, at most ${MOST_BYTES} are wanted`);
+
 if (process.argv.includes("--check")) {
   const old = Object.keys(page).filter((name) => !existsSync(path.join(PAGE, name)) || !read(PAGE, name).equals(page[name]));
   if (old.length) {
@@ -69,13 +75,11 @@ if (process.argv.includes("--check")) {
     process.exit(1);
   }
 } else {
-  for (const [folder, files] of [[PAGE, page], [DIST, shared]]) {
+  for (const [folder, files] of [[PAGE, page], [DIST, dist]]) {
     rmSync(folder, {recursive: true, force: true});
     mkdirSync(folder, {recursive: true});
     for (const [name, content] of Object.entries(files)) writeFileSync(path.join(folder, name), content);
   }
-  const gpu = await bundle("src/worker.ts", {alias: {"onnxruntime-web/wasm": "onnxruntime-web/webgpu"}, define: {ORT_WASM: "null"}});
-  writeFileSync(path.join(DIST, "worker-webgpu.js"), gpu);
   execFileSync(path.join(here, "node_modules/.bin/tsc"), ["-p", path.join(here, "tsconfig.types.json")], {stdio: "inherit"});
   cpSync(path.join(here, "../LICENSE"), path.join(DIST, "LICENSE"));
 }
