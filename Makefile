@@ -96,9 +96,12 @@ distclean: clean ## removes the environments too
 	PIP_CONSTRAINT= $(@D)/bin/python -m pip install -r $<
 	@touch $@
 
-.venv-ros/.made: ros/test/requirements.txt $(MADE_FROM)
+# ROS's packages in an environment of their own, which sees those of $(VENV).
+.venv-ros/.made: ros/test/requirements.txt | $(VENV)/.dev
 	$(PYTHON) -m venv .venv-ros
-	.venv-ros/bin/python -m pip install -r ros/test/requirements.txt -e .
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> $$(.venv-ros/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests.pth
+	PIP_CONSTRAINT= .venv-ros/bin/python -m pip install -r $<
 	@touch $@
 
 .venv-ros/.messages: .venv-ros/.made ros/test/build_messages.py $(wildcard ros/sam3i_msgs/* ros/sam3i_msgs/*/* ros/test/vision_msgs/*)

@@ -7,8 +7,10 @@
 #include <vector>
 
 // Integers up to the last step, and there one table: results do not depend on the instructions that are used.
-// On x86 with glibc the loops exist twice, and the loader takes the one that the processor can run.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+// On x86 with glibc the loops exist twice, and the loader takes the one that the processor can run. The thread
+// sanitizer instruments what the loader asks, which it does before the sanitizer is there.
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__)
 #define SAM3I_WIDE __attribute__((target_clones("avx2", "default")))
 #else
 #define SAM3I_WIDE

@@ -48,6 +48,9 @@ def test_lifecycle(client):
         assert not client.change(Transition.TRANSITION_CONFIGURE)
         assert client.state() == "unconfigured"
     assert client.set(model="sam3i-nano", device="cpu") == ""
+    assert "Wrong parameter type" in client.set(instructions="no list")
+    assert "threshold" in client.set(threshold=1.5)  # rclpy's own words, as those before
+    assert "or -1" in client.set(threshold=-0.5)
     for _ in range(2):
         assert client.change(Transition.TRANSITION_CONFIGURE)
         assert client.state() == "inactive"
@@ -270,6 +273,12 @@ def test_one_image_by_the_action(active, scene, segmenter):
     refused = result_of(send(image=image(scene[..., :2], "16UC1")))
     assert not refused.success
     assert "16UC1" in refused.message
+    future = action.send_goal_async(Segment.Goal())
+    active.wait(future.done)
+    assert "another goal waits" in result_of(send()).message
+    canceling = future.result().cancel_goal_async()
+    active.wait(canceling.done)
+    assert result_of(future.result().get_result_async()).message == "canceled"
     assert active.change(Transition.TRANSITION_DEACTIVATE)
     assert "not active" in result_of(send()).message
     action.destroy()
@@ -285,9 +294,11 @@ def test_it_ends_in_the_middle(active, process, scene):
 
 
 def test_it_ends_from_any_state(tmp_path):
-    process = Process(tmp_path / "log", "-r", "__node:=other")
+    process = Process(tmp_path / "log", "-r", "__node:=other", "-p", "labels:=nonsense")
     client = Client("other")
     assert client.state() == "unconfigured"
+    assert not client.change(Transition.TRANSITION_CONFIGURE)
+    assert "unknown labels 'nonsense'" in (tmp_path / "log").read_text()
     assert client.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert client.state() == "finalized"
     process.end(signal.SIGTERM)

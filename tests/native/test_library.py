@@ -136,24 +136,42 @@ def test_an_installed_library_is_found_by_others(building, built, tmp_path):
     building.run("cmake", "--build", tmp_path / "made")
     building.run(tmp_path / "made/user")
     if shutil.which("pkg-config") is not None:
-        (found,) = (tmp_path / "prefix").rglob("sam3i.pc")
-        flags = building.run(
-            "pkg-config",
-            "--cflags",
-            "--libs",
-            "sam3i",
-            env=os.environ | {"PKG_CONFIG_PATH": str(found.parent)},
+        moved = (tmp_path / "prefix").rename(tmp_path / "moved")
+        (found,) = moved.rglob("sam3i.pc")
+        environment = os.environ | {"PKG_CONFIG_PATH": str(found.parent)}
+        flags = building.run("pkg-config", "--cflags", "--libs", "sam3i", env=environment).split()
+        libraries = [Path(flag[2:]).resolve() for flag in flags if flag.startswith("-L")]
+        program = tmp_path / "by-pkg-config"
+        building.run(
+            "c++", "-std=c++17", source / "user.cpp", *flags, f"-Wl,-rpath,{libraries[0]}", "-o", program
         )
-        assert "-lsam3i" in flags
+        assert libraries[0].is_relative_to(moved)
+        building.run(program)
+
+
+def sanitized(building, folder: Path, kinds: str, *targets: str) -> Path:
+    """A build folder with sanitizers, on ONNX Runtime."""
+    found = building.runtimes()
+    if "onnxruntime" not in found:
+        pytest.skip("needs ONNX Runtime (ORT_ROOT, see scripts/ort_root.py)")
+    options = [*building.QUICK, f"-DSAM3I_SANITIZE={kinds}", *found["onnxruntime"]]
+    building.build(building.configured(folder, *options), *targets)
+    return folder
 
 
 @pytest.mark.slow
 def test_sanitizers_find_nothing(building, fixtures, tmp_path):
     """Refusals, threads, masks and the header under the address and undefined-behaviour sanitizers."""
-    found = building.runtimes()
-    if "onnxruntime" not in found:
-        pytest.skip("needs ONNX Runtime (ORT_ROOT, see scripts/ort_root.py)")
-    options = [*building.QUICK, "-DSAM3I_SANITIZE=address,undefined", *found["onnxruntime"]]
-    build = building.configured(tmp_path / "build", *options)
-    building.build(build)
+    build = sanitized(building, tmp_path / "build", "address,undefined")
     assert "100% tests passed" in ctest(building, build, fixtures, "-E", "check_answers")
+
+
+@pytest.mark.slow
+def test_the_thread_sanitizer_finds_nothing(building, fixtures, tmp_path):
+    build = sanitized(building, tmp_path / "build", "thread", "check_threads")
+    suppressions = building.ROOT / "native" / "tests" / "tsan.supp"
+    told = building.run(
+        build / "tests" / "check_threads",
+        env=os.environ | {"SAM3I_FIXTURES": str(fixtures), "TSAN_OPTIONS": f"suppressions={suppressions}"},
+    )
+    assert ", 0 failed" in told

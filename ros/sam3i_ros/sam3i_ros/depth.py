@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,12 +16,51 @@ from sam3i_edge import Result
 from sam3i_edge.errors import ImageError
 from sam3i_ros.messages import hypothesis_of
 
-LEAST_PIXELS = 10  # with depth: fewer are noise
+_KEPT = 10  # depth images that wait for their image
+_LEAST_PIXELS = 10  # with depth: fewer are noise
 # Pixels at edges see what lies behind: points whose depth is further from the median than so many median
 # deviations, and than so many metres, do not count.
 _DEVIATIONS = 5.0
 _LEAST_SPREAD = 0.02
 _ENCODINGS = {"16UC1": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
+
+
+class DepthImages:
+    """The last depth images and the camera that gives them."""
+
+    def __init__(self) -> None:
+        self._images: deque[Image] = deque(maxlen=_KEPT)
+        self._camera: CameraInfo | None = None
+
+    def add(self, message: Image) -> None:
+        """Keeps a depth image."""
+        self._images.append(message)
+
+    def calibrate(self, message: CameraInfo) -> None:
+        """Keeps what is known of the camera."""
+        self._camera = message
+
+    def near(self, header: Header, tolerance: float) -> tuple[NDArray[np.float32], CameraInfo]:
+        """The depth nearest in time as `metres_of` gives it, and the camera.
+
+        Args:
+            header: that of the image.
+            tolerance: seconds that they may be apart.
+
+        Raises:
+            ImageError: there is none so near, it cannot be used, or no camera_info came.
+        """
+        if self._camera is None:
+            raise ImageError("use_depth needs camera_info, and none came")
+        apart = [(abs(_seconds(one.header) - _seconds(header)), one) for one in list(self._images)]
+        seconds, nearest = min(apart, key=lambda pair: pair[0], default=(math.inf, None))
+        if nearest is None or seconds > tolerance:
+            raise ImageError(f"the nearest depth is {seconds:.3f} s from the image: see depth_tolerance")
+        return metres_of(nearest), self._camera
+
+
+def _seconds(header: Header) -> float:
+    return header.stamp.sec + header.stamp.nanosec * 1e-9
 
 
 def metres_of(message: Image) -> NDArray[np.float32]:
@@ -89,7 +130,7 @@ def detections_3d_message(
     for result, numbers in zip(results, ids, strict=True):
         for row, (mask, number) in enumerate(zip(result.iter_masks(), numbers, strict=True)):
             points = points_of(mask, depth, camera)
-            if len(points) < LEAST_PIXELS:
+            if len(points) < _LEAST_PIXELS:
                 continue
             low, high = points.min(axis=0), points.max(axis=0)
             hypothesis = hypothesis_of(result, row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.action import ActionServer
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
@@ -28,15 +27,15 @@ from rclpy.signals import SignalHandlerOptions
 from sam3i_msgs.action import Segment
 from sam3i_msgs.srv import SetInstruction
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header, String
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
 
 from sam3i_edge import Result, Segmenter
-from sam3i_edge.errors import ImageError, InstructionError, RuntimeUnavailable, Sam3iError, StreamError
+from sam3i_edge.errors import InstructionError, RuntimeUnavailable, Sam3iError, StreamError
 from sam3i_edge.pipeline.instruction import check_instruction
 from sam3i_ros import messages
-from sam3i_ros.depth import detections_3d_message, metres_of
+from sam3i_ros.depth import DepthImages, detections_3d_message
 from sam3i_ros.frames import Newest
 from sam3i_ros.health import Health
 from sam3i_ros.parameters import MODEL, TOPICS, Question, declared, refusal
@@ -48,7 +47,6 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _NEWEST = QoSProfile(
     depth=1, history=qos_profile_sensor_data.history, reliability=qos_profile_sensor_data.reliability
 )
-_DEPTHS = 10  # depth images that wait for their image
 _NEXT_IMAGE = 10.0  # seconds that an action waits for the camera
 
 
@@ -68,8 +66,7 @@ class Sam3iNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._frames: Newest[AnyImage] = Newest()
         self._worker: threading.Thread | None = None
-        self._camera: CameraInfo | None = None
-        self._depths: deque[Image] = deque(maxlen=_DEPTHS)
+        self._depths = DepthImages()
         self._waiting: list[deque[AnyImage]] = []  # of actions that want the next image
         self._tracks = Tracks()
         self._health = Health()
@@ -88,7 +85,12 @@ class Sam3iNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset_tracks", self._reset_tracks)
         self._action = ActionServer(
-            self, Segment, "~/segment", self._segment_once, callback_group=ReentrantCallbackGroup()
+            self,
+            Segment,
+            "~/segment",
+            self._segment_once,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
         )
 
     # Lifecycle
@@ -98,6 +100,9 @@ class Sam3iNode(LifecycleNode):
         values = {name: self.get_parameter(name).value for name in MODEL}
         threads = values.pop("threads")
         try:
+            # What the node was started with was not checked yet.
+            if problem := refusal([self.get_parameter(name) for name, *_ in declared()], set()):
+                raise ValueError(problem)
             self._segmenter = Segmenter(**values, threads=threads or None, image_cache=0)
             self._segmenter.prepare()
             self._check_question(self._question())
@@ -119,10 +124,11 @@ class Sam3iNode(LifecycleNode):
         if self.get_parameter("image_transport").value == "compressed":
             kind, topic = (CompressedImage, "image/compressed")
         self._inputs = [self.create_subscription(kind, topic, self._receive, _NEWEST, callback_group=group)]
+        self._depths = DepthImages()
         if self.get_parameter("use_depth").value:
             for kind, topic, receive in (
-                (Image, "depth", self._receive_depth),
-                (CameraInfo, "camera_info", self._receive_camera),
+                (Image, "depth", self._depths.add),
+                (CameraInfo, "camera_info", self._depths.calibrate),
             ):
                 depth_qos = qos_profile_sensor_data
                 self._inputs.append(
@@ -230,16 +236,10 @@ class Sam3iNode(LifecycleNode):
     # Frames
 
     def _receive(self, message: AnyImage) -> None:
-        while self._waiting:
-            self._waiting.pop().append(message)
+        for waiting in list(self._waiting):
+            waiting.append(message)
         if self._enabled and self._question().instructions:
             self._frames.put(message)
-
-    def _receive_depth(self, message: Image) -> None:
-        self._depths.append(message)
-
-    def _receive_camera(self, message: CameraInfo) -> None:
-        self._camera = message
 
     def _work(self, frames: Newest[AnyImage]) -> None:
         """Segments the newest frame until the frames are closed."""
@@ -293,22 +293,8 @@ class Sam3iNode(LifecycleNode):
         if self.get_parameter("publish_overlay").value:
             self._overlay.publish(messages.overlay_message(header, pixels, results))
         if self.get_parameter("use_depth").value:
-            depth = metres_of(self._depth_of(header))
-            self._detections_3d.publish(detections_3d_message(header, results, ids, depth, self._camera))
-
-    def _depth_of(self, header: Header) -> Image:
-        """The depth image nearest in time.
-
-        Raises:
-            ImageError: there is none near enough, or no camera_info.
-        """
-        if self._camera is None:
-            raise ImageError("use_depth needs camera_info, and none came")
-        apart = [(abs(_seconds(one.header) - _seconds(header)), one) for one in list(self._depths)]
-        seconds, nearest = min(apart, key=lambda pair: pair[0], default=(math.inf, None))
-        if nearest is None or seconds > self.get_parameter("depth_tolerance").value:
-            raise ImageError(f"the nearest depth is {seconds:.3f} s from the image: see depth_tolerance")
-        return nearest
+            depth, camera = self._depths.near(header, self.get_parameter("depth_tolerance").value)
+            self._detections_3d.publish(detections_3d_message(header, results, ids, depth, camera))
 
     # One image, by the action
 
@@ -347,15 +333,20 @@ class Sam3iNode(LifecycleNode):
     def _next_image(self, goal: ServerGoalHandle) -> AnyImage:
         if self._worker is None:
             raise StreamError("the node is not active, so no image comes: activate it, or send an image")
+        if self._waiting:  # each waits in a thread of the executor, which receives by them too
+            raise StreamError("another goal waits for the next image: try again, or send an image")
         waiting: deque[AnyImage] = deque()
         self._waiting.append(waiting)
         deadline = time.monotonic() + _NEXT_IMAGE
-        while not waiting:
-            if goal.is_cancel_requested:
-                raise StreamError("canceled")
-            if time.monotonic() > deadline:
-                raise StreamError(f"no image came within {_NEXT_IMAGE:g} s: is the camera running?")
-            time.sleep(0.01)
+        try:
+            while not waiting:
+                if goal.is_cancel_requested:
+                    raise StreamError("canceled")
+                if time.monotonic() > deadline:
+                    raise StreamError(f"no image came within {_NEXT_IMAGE:g} s: is the camera running?")
+                time.sleep(0.01)
+        finally:
+            self._waiting.clear()
         return waiting[0]
 
     # Diagnostics
@@ -386,10 +377,6 @@ class Sam3iNode(LifecycleNode):
         self._close()
         self._action.destroy()
         super().destroy_node()
-
-
-def _seconds(header: Header) -> float:
-    return header.stamp.sec + header.stamp.nanosec * 1e-9
 
 
 def main(arguments: list[str] | None = None) -> None:
