@@ -1,4 +1,4 @@
-"""Training runs by name: the nano's curriculum, fine-tuning, and quantization-aware training."""
+"""Training runs by name: the nanos' curricula, fine-tuning, and quantization-aware training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.train.losses import LossWeights
-from sam3i_edge.train.run_config import STAGES, Group, QatConfig, StageConfig, StageName, TrainConfig
+from sam3i_edge.train.run_config import (
+    STAGES,
+    DataSource,
+    Group,
+    QatConfig,
+    StageConfig,
+    StageName,
+    TrainConfig,
+)
 
 # The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
 # objects, and the adapters of a frozen one are too small to teach it that. What words mean is learned at 160
@@ -75,6 +83,73 @@ NANO = TrainConfig(
             level_weights={"simple": 0.5, "complex": 0.5},
             none_share=0.25,
         ),
+    ),
+)
+
+
+# Tables and drawn shapes, rendered by `make tabletop-data`. What it starts from, `make train-table` makes.
+_TABLES = (
+    DataSource(weight=0.3),
+    DataSource(path="tabletop-data/train", weight=0.65, validation="tabletop-data/held-out"),
+    DataSource(path="tabletop-data/cycles-train", weight=0.05),
+)
+
+TABLE_IMAGE = TrainConfig(
+    model="",
+    start="runs/start",
+    data=_TABLES,
+    images=12,
+    threads=1,
+    validate_every=200,
+    stages=(
+        StageConfig(
+            name="image",
+            steps=800,
+            lr=1e-3,
+            warmup=50,
+            route="unadapted",
+            trainable=("image",),
+            level_weights={"concept": 1.0},
+            renew=False,
+        ),
+    ),
+)
+
+_TABLE_LEVELS: Mapping[Level, float] = {"concept": 0.3, "simple": 0.4, "complex": 0.3}
+
+TABLE = TrainConfig(
+    model="",
+    start="runs/warm",
+    data=_TABLES,
+    images=10,
+    instructions=5,
+    mask_instructions=1,
+    losses=LossWeights(grounding=10.0),
+    threads=1,
+    validate_every=250,
+    stages=(
+        StageConfig(
+            name="base",
+            steps=3_000,
+            lr=7e-4,
+            warmup=150,
+            route="unadapted",
+            trainable=("base",),
+            level_weights=_TABLE_LEVELS,
+            none_share=0.25,
+            image_size=192,
+        ),
+        StageConfig(
+            name="detail",
+            steps=600,
+            lr=3e-4,
+            warmup=50,
+            route="unadapted",
+            trainable=("base",),
+            level_weights=_TABLE_LEVELS,
+            none_share=0.25,
+        ),
+        *NANO.stages[3:],
     ),
 )
 
@@ -185,7 +260,7 @@ def quantization_aware(recipe: str, start: str, data: str = "") -> TrainConfig:
     )
 
 
-PRESETS = {"sam3i-nano": NANO}
+PRESETS = {"sam3i-nano": NANO, "sam3i-nano-256-image": TABLE_IMAGE, "sam3i-nano-256": TABLE}
 
 
 def preset(name: str) -> TrainConfig:
