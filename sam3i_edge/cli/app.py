@@ -21,6 +21,7 @@ from sam3i_edge.cli.bundle import bundle
 from sam3i_edge.cli.compare import compare
 from sam3i_edge.cli.convert import convert
 from sam3i_edge.cli.demo import demo
+from sam3i_edge.cli.distill import distill
 from sam3i_edge.cli.doctor import doctor
 from sam3i_edge.cli.evaluate import evaluate
 from sam3i_edge.cli.export import export
@@ -52,6 +53,7 @@ for _verb in (
     export,
     quantize,
     train,
+    distill,
     evaluate,
     scenes,
     instruct,

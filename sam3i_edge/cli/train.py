@@ -15,6 +15,7 @@ from sam3i_edge.cli.output import Json, note, print_json
 from sam3i_edge.cli.output import steps as steps_shown
 
 if TYPE_CHECKING:
+    from sam3i_edge.bundle.folder import Bundle
     from sam3i_edge.pipeline.tokenizer import Tokenizer
     from sam3i_edge.train.run_config import TrainConfig
     from sam3i_edge.train.trainer import TrainingReport
@@ -46,6 +47,10 @@ def train(
         bool,
         typer.Option("--official", help="With --bundle and --data: SAM3-I's own stages, losses and rates."),
     ] = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="With --bundle: a bundle to learn from, too; the student's detector came from it."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, max=1_000_000_000, help="With --bundle: steps of each stage.")
     ] = None,
@@ -71,20 +76,23 @@ def train(
         raise ValueError("name what to train: a preset or JSON file, or --bundle to go on from")
     if bundle is not None and tokenizer is not None:
         raise ValueError("--tokenizer goes with a config: a bundle has its own")
-    if bundle is None and (data or stage or qat or steps or official):
+    if bundle is None and (data or stage or qat or steps or official or teacher):
         raise ValueError(
-            "--data, --stage, --qat, --official and --steps go with --bundle; a JSON file has its own"
+            "--data, --stage, --qat, --official, --teacher and --steps go with --bundle; a JSON file has its "
+            "own"
         )
+    if teacher and (qat or official):
+        raise ValueError("--teacher goes with --stage: leave --qat and --official out")
     if official and (data is None or stage or qat):
         raise ValueError("--official wants --data, and has stages of its own: leave --stage and --qat out")
     with needs("train", "train"):
-        from sam3i_edge.train.trainer import run_training
+        import sam3i_edge.train.trainer
 
     if qat is not None:
         with needs("train --qat", "qat"):
             import sam3i_edge.quantize.qat  # noqa: F401
     if bundle is not None:
-        chosen, encoder = _from_bundle(bundle, out, data, stage or [], qat, steps, official)
+        chosen, encoder = _from_bundle(bundle, out, data, stage or [], qat, steps, official, teacher)
     else:
         assert config is not None
         chosen, encoder = _from_config(config, out, tokenizer)
@@ -92,8 +100,23 @@ def train(
         chosen = replace(chosen, shard=True)
     if not chosen.data:
         note("no --data: training on drawn scenes, of simple shapes")
-    last: list[TrainingReport] = []
+    run(chosen, out, encoder, device=device, resume=resume, max_minutes=max_minutes, as_json=as_json)
 
+
+def run(
+    chosen: TrainConfig,
+    out: Path,
+    encoder: Tokenizer,
+    *,
+    device: str,
+    resume: bool,
+    max_minutes: float | None,
+    as_json: bool,
+) -> None:
+    """Trains, tells how it goes, and says how it ended."""
+    from sam3i_edge.train.trainer import run_training
+
+    last: list[TrainingReport] = []
     with steps_shown() as bar:
 
         def tell(report: TrainingReport) -> None:
@@ -149,36 +172,80 @@ def _from_bundle(
     qat: str | None,
     steps: int | None,
     official: bool,
+    teacher: str | None,
 ) -> tuple[TrainConfig, Tokenizer]:
-    from sam3i_edge.bundle.folder import Bundle, find_bundle
-    from sam3i_edge.devices.machine import usable_cores
+    from sam3i_edge.model.config import SAM3I_OFFICIAL
+    from sam3i_edge.model.weights import read_config
     from sam3i_edge.train.presets import fine_tuning, quantization_aware
 
     if data is not None and not (data / "annotations.json").is_file():
         raise ValueError(f"{data} holds no annotations.json: name a folder with that and images/")
+    opened, weights = open_weighted(name)
+    start, folder = str(weights), str(data.resolve()) if data else ""
+    if qat is not None and stages:
+        raise ValueError("--qat has stages of its own, base and 3: leave --stage out")
+    adapters, taught = 0, ""
+    if teacher is not None:
+        other, its = open_weighted(teacher)
+        _same_tokens(other, opened)
+        taught, adapters = str(its), read_config(its).adapter_dim
+    has_adapters = bool(read_config(weights).adapter_dim)
+    adapters = 0 if has_adapters or stages == ["base"] else adapters or SAM3I_OFFICIAL.adapter_dim
+    if official:
+        chosen = _official(start, folder)
+        chosen = replace(chosen, sizes={"adapter_dim": adapters} if adapters else {})
+    elif qat:
+        chosen = quantization_aware(qat, start, folder)
+        chosen = chosen if has_adapters else replace(chosen, stages=chosen.stages[:1])
+    else:
+        chosen = fine_tuning(stages or ["3"], start, folder, adapters=adapters, teacher=taught)
+        if adapters:
+            note(f"{name} has no adapters: new ones of bottleneck {adapters} are built")
+    return as_asked(chosen, steps), keep_tokenizer(opened, out)
+
+
+def open_weighted(name: str) -> tuple[Bundle, Path]:
+    """A bundle and the folder of its float weights.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    from sam3i_edge.bundle.folder import Bundle, find_bundle
+
     opened = Bundle.open(find_bundle(name))
     weights = opened.weights()
     if weights is None:
         raise ValueError(f"{name} holds no float weights to go on from: export it again")
-    start, folder = str(weights.resolve()), str(data.resolve()) if data else ""
-    if qat is not None and stages:
-        raise ValueError("--qat has stages of its own, base and 3: leave --stage out")
-    if official:
-        chosen = _official(start, folder)
-    else:
-        chosen = (
-            quantization_aware(qat, start, folder) if qat else fine_tuning(stages or ["3"], start, folder)
-        )
+    return opened, weights.resolve()
+
+
+def as_asked(chosen: TrainConfig, steps: int | None) -> TrainConfig:
+    """The run with that many steps a stage, and this machine's threads."""
+    from sam3i_edge.devices.machine import usable_cores
+
     if steps is not None:
         cut = tuple(replace(s, steps=steps, warmup=min(s.warmup, steps // 10)) for s in chosen.stages)
         chosen = replace(chosen, stages=cut)
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
-    chosen = replace(chosen, threads=max(1, usable_cores() // ranks))
+    return replace(chosen, threads=max(1, usable_cores() // ranks))
+
+
+def keep_tokenizer(opened: Bundle, out: Path) -> Tokenizer:
+    """The bundle's tokenizer, of which the run keeps a copy."""
     given, own = opened.file(opened.manifest.tokenizer.file), out / "tokenizer.json"
     _keeps_tokenizer(own, given)
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(given, own)
-    return chosen, opened.tokenizer()
+    return opened.tokenizer()
+
+
+def _same_tokens(teacher: Bundle, student: Bundle) -> None:
+    texts = [bundle.file(bundle.manifest.tokenizer.file).read_bytes() for bundle in (teacher, student)]
+    if texts[0] != texts[1]:
+        raise ValueError(
+            f"{teacher.root} has another tokenizer than {student.root}, so that the two read other words: "
+            "convert both with the same --tokenizer"
+        )
 
 
 def _official(start: str, folder: str) -> TrainConfig:

@@ -19,7 +19,7 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 
 Encode = Callable[[str], NDArray[np.int64]]
-"""Text to token ids int64 [32]."""
+"""Text to token ids int64 [T], T the slots of the model's text encoder."""
 
 
 _HALVES = (0.5, 0.5, 0.5)  # mean and deviation of the models that are trained here
@@ -33,7 +33,7 @@ class Batch:
         pixel_values: float32 [B, 3, S, S] in -1..1.
         texts: P instructions.
         granularities: P of "one", "subset", "all", "none".
-        input_ids: int64 [P, 32].
+        input_ids: int64 [P, T].
         level: int64 [P], index into `LEVELS` of each instruction's own level.
         image_index: int64 [P], the image of each.
         mask_index: int64 [R], ascending: the pairs for which masks are computed and paid for.
@@ -46,7 +46,7 @@ class Batch:
         target_object: int64 [T], its row of the objects.
         aligned: int64 [A, 2], the pairs of a simple and of a complex instruction for the same targets (one at
             least); all of them are in `mask_index`.
-        concept_ids: int64 [A, 32], the noun of those targets.
+        concept_ids: int64 [A, T], the noun of those targets.
     """
 
     pixel_values: Tensor
@@ -245,12 +245,13 @@ def assemble(
         for start, s in zip(first[:-1], samples, strict=True)
         for i in range(len(s.concepts))
     ]
+    ids = np.stack([encode(instruction.text) for _, instruction in asked])
     concepts = [encode(concept) for s in samples for concept in s.concepts]
     return Batch(
         pixel_values=torch.from_numpy(pixels),
         texts=tuple(instruction.text for _, instruction in asked),
         granularities=tuple(instruction.granularity for _, instruction in asked),
-        input_ids=torch.from_numpy(np.stack([encode(instruction.text) for _, instruction in asked])),
+        input_ids=torch.from_numpy(ids),
         level=torch.tensor([LEVELS.index(instruction.level) for _, instruction in asked]),
         image_index=torch.tensor([i for i, _ in asked]),
         mask_index=torch.from_numpy(np.concatenate(shown)),
@@ -263,7 +264,7 @@ def assemble(
         target_pair=torch.tensor(pairs, dtype=torch.int64),
         target_object=torch.tensor(targets, dtype=torch.int64),
         aligned=torch.tensor(aligned, dtype=torch.int64)[:, None] + torch.arange(2),
-        concept_ids=torch.from_numpy(np.array(concepts, np.int64).reshape(-1, 32)),
+        concept_ids=torch.from_numpy(np.array(concepts, np.int64).reshape(-1, ids.shape[1])),
     )
 
 

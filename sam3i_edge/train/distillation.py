@@ -1,4 +1,4 @@
-"""A float teacher for quantization-aware training: the same model, before its weights were rounded.
+"""A teacher: the same model before its weights were rounded, or one with a larger image or text encoder.
 
 Student and teacher have the same queries in the same order, so outputs are compared one by one.
 Source: knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), here of features and of outputs.
@@ -6,7 +6,7 @@ Source: knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), here of f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam3i_edge.data.batch import Batch
-from sam3i_edge.levels import Level
+from sam3i_edge.errors import TrainingError
+from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I
 
@@ -24,13 +26,14 @@ class DistillationWeights:
     """Weights of the terms.
 
     Attributes:
-        text: text features. fusion: image tokens after the fusion encoder. Both mean square error over the
-            teacher's mean square.
+        maps: what the image encoder gives, the mean over the pyramid. text: text features. fusion: image
+            tokens after the fusion encoder. All three mean square error over the teacher's mean square.
         scores: cross-entropy of scores and presence against the teacher's probabilities.
         boxes: L1 of cxcywh, of queries that the teacher believes in.
         masks: cross-entropy of mask pixels against the teacher's probabilities, of the same queries.
     """
 
+    maps: float = 0.0
     text: float = 10.0
     fusion: float = 20.0
     scores: float = 4.0
@@ -41,6 +44,35 @@ class DistillationWeights:
         for item in fields(self):
             if getattr(self, item.name) < 0:
                 raise ValueError(f"{item.name} must be at least 0, got {getattr(self, item.name)}")
+
+
+def check_teacher(teacher: ModelConfig, student: ModelConfig, levels: Iterable[Level]) -> None:
+    """Whether the outputs of two models can be compared one by one.
+
+    Args:
+        teacher: its sizes.
+        student: its sizes.
+        levels: what is asked, each at its own level.
+
+    Raises:
+        TrainingError: a size that must be the same is not, or the teacher lacks a level.
+    """
+    for name in ("d_model", "num_queries", "grid"):
+        its, own = getattr(teacher, name), getattr(student, name)
+        if its != own:
+            raise TrainingError(
+                f"the teacher's {name} is {its}, the student's {own}: a teacher has the student's detector, "
+                "take one that its checkpoint came from"
+            )
+    if teacher.text_context < student.text_context:
+        raise TrainingError(
+            f"the teacher reads {teacher.text_context} tokens and the student {student.text_context}: take a "
+            "teacher that reads as many"
+        )
+    if not teacher.adapter_dim and set(levels) - {LEVELS[0]}:
+        raise TrainingError(
+            "the teacher has no adapters, so it knows level concept alone: take a SAM3-I model as teacher"
+        )
 
 
 class Distillation:
@@ -54,25 +86,43 @@ class Distillation:
     def __init__(self, teacher: SAM3I, weights: DistillationWeights) -> None:
         self.teacher, self.weights = teacher.requires_grad_(False).eval(), weights
         self._texts: dict[Level, Tensor] = {}
+        self._maps: Sequence[Tensor] = ()
+        teacher.image_encoder.register_forward_hook(self._keep_maps)
         teacher.text_encoder.register_forward_hook(self._keep_text)
 
     def loss(
-        self, student: Prediction, texts: Mapping[Level, Tensor], batch: Batch, ids: Tensor, *, adapted: bool
+        self,
+        student: Prediction,
+        maps: Sequence[Tensor],
+        texts: Mapping[Level, Tensor],
+        batch: Batch,
+        ids: Tensor,
+        *,
+        adapted: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, float32 [], and every unweighted term, detached.
 
         Args:
             student: of the batch.
-            texts: the student's text features by level.
+            maps: the student's pyramid.
+            texts: its text features by level.
             batch: on the device.
-            ids: the token ids that the student saw.
+            ids: the token ids that it saw; a teacher with more slots sees them padded.
             adapted: whether each instruction went through its own level.
         """
+        sizes = self.teacher.config
+        # Trailing padding changes nothing at level concept of a causal text encoder.
+        slots = sizes.text_context if adapted or not sizes.text_causal else ids.shape[1]
         with torch.no_grad():
             teacher = self.teacher(
-                batch.pixel_values, ids, batch.level if adapted else None, batch.image_index, batch.mask_index
+                batch.pixel_values,
+                F.pad(ids, (0, slots - ids.shape[1])),
+                batch.level if adapted else None,
+                batch.image_index,
+                batch.mask_index,
             )
         taught, self._texts = self._texts, {}
+        seen, self._maps = self._maps, ()
         believed = (teacher.logits[-1].sigmoid() * teacher.presence[-1].sigmoid()[:, None]).float()
         weight = believed / believed.sum().clamp(min=1e-6)  # [P, Q]
         boxes = (student.boxes[-1] - teacher.boxes[-1]).abs().sum(-1)
@@ -81,7 +131,11 @@ class Distillation:
             student.mask_logits.float(), teacher.mask_logits.float().sigmoid(), reduction="none"
         ).mean((-1, -2))
         terms = {
-            "text": sum((_relative(texts[level], taught[level]) for level in taught), torch.zeros(()))
+            "maps": torch.stack([_relative(*pair) for pair in zip(maps, seen, strict=True)]).mean(),
+            "text": sum(
+                (_relative(texts[level], taught[level][:, : ids.shape[1]]) for level in taught),
+                torch.zeros(()),
+            )
             / max(len(taught), 1),
             "fusion": _relative(student.fused, teacher.fused),
             "scores": _soft(student.logits[-1], teacher.logits[-1])
@@ -91,6 +145,10 @@ class Distillation:
         }
         total = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         return total, {f"teacher_{name}": value.detach() for name, value in terms.items()}
+
+    def _keep_maps(self, module: object, inputs: object, maps: tuple[Tensor, ...]) -> None:
+        del module, inputs
+        self._maps = maps
 
     def _keep_text(self, module: object, inputs: tuple[Tensor, Level], features: Tensor) -> None:
         del module

@@ -94,14 +94,16 @@ class Objective:
                     batch.mask_index,
                 )
             total = batch.pixel_values.new_zeros(())
-            if self.supervision:
+            if self.supervision and stage.name != "distill":
                 total, terms = segmentation_loss(prediction, batch, self.weights)
             if self.teacher is not None:
                 texts: dict[Level, Tensor] = {
                     level: self._texts[level] for level in (self._texts if adapted else LEVELS[:1])
                 }
                 with autocast:
-                    taught, named = self.teacher.loss(prediction, texts, batch, ids, adapted=adapted)
+                    taught, named = self.teacher.loss(
+                        prediction, self._maps, texts, batch, ids, adapted=adapted
+                    )
                 total, terms = self.supervision * total + taught, terms | named
             if self._aligns(stage):
                 with autocast:
@@ -120,12 +122,14 @@ class Objective:
 
         Args:
             batches: on the CPU. The model is left in evaluation mode.
-            stage: decides the route of the instructions.
+            stage: decides the route of the instructions; "distill" has no annotations, so the teacher's
+                answers stand for them.
         """
         if stage.name == "image":
             figures = self._accuracy(batches)
         else:
-            figures = validate(self.model, batches, adapted=stage.route == "adapted")
+            truth = self.teacher.teacher if self.teacher and stage.name == "distill" else None
+            figures = validate(self.model, batches, adapted=stage.route == "adapted", truth=truth)
         self._maps, self._texts = (), {}
         return figures
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.train.distillation import DistillationWeights
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.run_config import (
     STAGES,
@@ -14,6 +16,7 @@ from sam3i_edge.train.run_config import (
     QatConfig,
     StageConfig,
     StageName,
+    TeacherConfig,
     TrainConfig,
 )
 
@@ -162,13 +165,17 @@ _TRAINS: Mapping[StageName, tuple[Group, ...]] = {
 }
 
 
-def fine_tuning(stages: Sequence[str], start: str, data: str = "") -> TrainConfig:
+def fine_tuning(
+    stages: Sequence[str], start: str, data: str = "", *, adapters: int = 0, teacher: str = ""
+) -> TrainConfig:
     """Further stages of a trained model: its adapters alone, unless stage "base" is asked for.
 
     Args:
         stages: some of "base", "1" (level simple), "2" (complex), "3" (both).
         start: folder of the trained weights.
         data: as in `TrainConfig`.
+        adapters: bottleneck of those to build, for a model that has none; 0 goes on with what there is.
+        teacher: folder of the weights of a model to learn from; "" for none.
 
     Raises:
         ValueError: a stage is unknown.
@@ -186,6 +193,8 @@ def fine_tuning(stages: Sequence[str], start: str, data: str = "") -> TrainConfi
         model="",
         start=start,
         data=data,
+        sizes={"adapter_dim": adapters} if adapters else {},
+        teacher=TeacherConfig(weights=teacher),
         losses=LossWeights(attributes=0.0),
         images=4,
         validate_every=100,
@@ -193,15 +202,61 @@ def fine_tuning(stages: Sequence[str], start: str, data: str = "") -> TrainConfi
             StageConfig(
                 name=name,
                 steps=500,
-                lr=2e-4,
+                lr=8e-4 if adapters else 2e-4,
                 warmup=50,
                 route="adapted",
                 trainable=_TRAINS[name],
                 level_weights=weights[name],
-                renew=False,
+                # New ones of level complex go on from those of simple; a teacher's in the detector stay.
+                renew=name == "2" and bool(adapters) and not teacher,
             )
             for name in STAGES
             if name in stages
+        ),
+    )
+
+
+def distillation(
+    start: str,
+    images: str,
+    sizes: Mapping[str, Any],
+    kept_blocks: Sequence[int] = (),
+    *,
+    levels: int = len(LEVELS),
+    vocabulary: str = "coco",
+) -> TrainConfig:
+    """A smaller image encoder learns what a model makes of pictures; all else is kept.
+
+    Args:
+        start: folder of the model's weights.
+        images: folder of pictures.
+        sizes: of the image encoder, where they differ.
+        kept_blocks: blocks of a ViT that are kept; () for all.
+        levels: how many the model has, 1 or 3.
+        vocabulary: of what is asked; name or JSON file.
+    """
+    return TrainConfig(
+        model="",
+        start=start,
+        sizes=sizes,
+        kept_blocks=tuple(kept_blocks),
+        teacher=TeacherConfig(weights=start, terms=DistillationWeights(maps=20.0, text=0.0), supervision=0.0),
+        data=(DataSource(path=images, vocabulary=vocabulary),),
+        losses=LossWeights(attributes=0.0),
+        images=4,
+        instructions=3,
+        mask_instructions=2,
+        validate_every=500,
+        stages=(
+            StageConfig(
+                name="distill",
+                steps=20_000,
+                # What is kept of the teacher's blocks is nearly right already.
+                lr=1e-4 if kept_blocks else 1e-3,
+                route="adapted",
+                trainable=("image",),
+                level_weights=dict(zip(LEVELS[:levels], (0.5, 0.25, 0.25), strict=False)),
+            ),
         ),
     )
 

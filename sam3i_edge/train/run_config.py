@@ -14,15 +14,16 @@ from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationErro
 from sam3i_edge.bundle.manifest import first_problem
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS, Level
+from sam3i_edge.model.config import ModelConfig, check_sizes
 from sam3i_edge.runtimes import MOST_THREADS
 from sam3i_edge.train.alignment import AlignmentWeights
 from sam3i_edge.train.distillation import DistillationWeights
 from sam3i_edge.train.losses import LossWeights
 
 Group = Literal["image", "base", "simple", "bridge", "complex"]
-StageName = Literal["image", "base", "detail", "1", "2", "3"]
+StageName = Literal["image", "distill", "base", "detail", "1", "2", "3"]
 
-STAGES: tuple[StageName, ...] = ("image", "base", "detail", "1", "2", "3")
+STAGES: tuple[StageName, ...] = ("image", "distill", "base", "detail", "1", "2", "3")
 
 # More than anybody means: what is beyond is a slip, and would end in no memory or no end.
 _STEPS: Final = 1_000_000_000
@@ -36,10 +37,10 @@ class StageConfig:
     """One stage of the curriculum.
 
     Stage "image" teaches the image encoder what objects look like, without a word: see `AttributeHeads`.
-    "base" trains the model without adapters, and "detail" goes on with that, after a base stage with smaller
-    images. "1", "2" and "3" are SAM3-I's: simple, complex, both. On entry,
-    "1" starts the adapted mask embedders from the base model's, and "2" the complex path from the simple one,
-    as the official initialisation does.
+    "distill" teaches a smaller image encoder what a teacher makes of pictures, without annotations. "base"
+    trains the model without adapters, and "detail" goes on with that, after a base stage with smaller images.
+    "1", "2" and "3" are SAM3-I's: simple, complex, both. On entry, "1" starts the adapted mask embedders from
+    the base model's, and "2" the complex path from the simple one, as the official initialisation does.
 
     Attributes:
         name: which stage.
@@ -83,9 +84,11 @@ class StageConfig:
             raise ValueError(f"none_share must be below 1, got {self.none_share}")
         if not self.trainable:
             raise ValueError("trainable must name at least one of image, base, simple, bridge, complex")
-        if (self.name == "image") != ("image" in self.trainable) or ("image" in self.trainable[1:]):
+        encoder = self.name in ("image", "distill")
+        if encoder != ("image" in self.trainable) or ("image" in self.trainable[1:]):
             raise ValueError(
-                f"stage 'image' trains [\"image\"] and no other does, got {list(self.trainable)}"
+                "stages 'image' and 'distill' train [\"image\"] and no other does, got "
+                f"{self.name!r} with {list(self.trainable)}"
             )
         if not set(self.level_weights) <= set(LEVELS) or sum(self.level_weights.values()) <= 0:
             raise ValueError(
@@ -103,10 +106,10 @@ class DataSource:
 
     Attributes:
         path: folder with `images/` and either SAM3-I's `annotations.json` or scene files, `scenes.jsonl`, of
-            which attributes and instructions are drawn anew each time; "" for drawn scenes, of which no two
-            are the same.
+            which attributes and instructions are drawn anew each time; for stage "distill" a folder of
+            pictures; "" for drawn scenes, of which no two are the same.
         weight: of its pictures, beside the other sources'.
-        vocabulary: name or JSON file, for scene files.
+        vocabulary: name or JSON file, for scene files, and of what pictures are asked for.
         validation: folder of scene files to validate on; "" keeps a twentieth of `path` for that.
     """
 
@@ -158,6 +161,24 @@ class QatConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherConfig:
+    """A trained model that the run learns from. It has the same queries and reads the same tokens.
+
+    Attributes:
+        weights: folder of its weights; "" for no teacher.
+        terms: weights of what is learned from it.
+        supervision: weight of the ordinary losses beside them; stage "distill" has none.
+    """
+
+    weights: str = ""
+    terms: DistillationWeights = field(default_factory=DistillationWeights)
+    supervision: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least_zero(self, _STEPS, "supervision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """One run: two runs of equal configs on one machine write equal weights.
 
@@ -166,6 +187,10 @@ class TrainConfig:
         seed: of the weights, the scenes and the dropout.
         stages: in order; each starts from the averaged weights that the one before ended with.
         start: folder with `base.safetensors` (and adapters, if any) to start from; "" for random weights.
+        sizes: of the model, by the names of `ModelConfig`, where they differ from those of `start`: another
+            image encoder, or adapters; see `train.start`.
+        kept_blocks: blocks of the ViT of `start` that the model keeps, ascending; () for all.
+        teacher: whether the run learns from another model, too.
         data: where the pictures come from: one folder, "" for drawn scenes, or several sources.
         images, instructions, mask_instructions: images a step and rank, instructions an image, and how many
             get masks.
@@ -189,6 +214,9 @@ class TrainConfig:
     seed: int = 0
     stages: tuple[StageConfig, ...]
     start: str = ""
+    sizes: Mapping[str, bool | int | float | str | tuple[int, ...]] = field(default_factory=dict)
+    kept_blocks: tuple[int, ...] = ()
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     data: _Data = ""
     images: int = 8
     instructions: int = 6
@@ -228,10 +256,12 @@ class TrainConfig:
             )
         if not self.model and not self.start:
             raise ValueError("model is empty: name a preset, or the folder of weights in start")
-        if self.qat.recipe and self.shard:
+        if self.shard and (self.qat.recipe or self.teacher.weights or self.sizes):
             raise ValueError(
-                "quantization-aware training needs the whole model on every rank: set shard to false"
+                "quantization-aware training, a teacher and other sizes need the whole model on every rank: "
+                "set shard to false"
             )
+        self._check_start(names)
         if self.qat.recipe:
             if not self.start:
                 raise ValueError("quantization-aware training goes on from trained weights: set start")
@@ -253,6 +283,27 @@ class TrainConfig:
                 )
         if self.alignment.on and not any(stage.pairs for stage in self.stages):
             raise ValueError("alignment has weights above 0, but no stage has pairs: set pairs in stage '3'")
+
+    def _check_start(self, names: list[StageName]) -> None:
+        """Whether start, sizes and teacher go together."""
+        unknown = sorted(self.sizes.keys() - ModelConfig.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"sizes names {', '.join(unknown)}, which no model has; see ModelConfig")
+        check_sizes(self.sizes)
+        if self.sizes and (self.model or not self.start):
+            raise ValueError("sizes are those that differ from start's: name start, and leave model empty")
+        if list(self.kept_blocks) != sorted(set(self.kept_blocks)):
+            raise ValueError(f"kept_blocks must ascend, got {list(self.kept_blocks)}")
+        if self.kept_blocks and self.sizes.get("vit_depth") != len(self.kept_blocks):
+            raise ValueError(f"{len(self.kept_blocks)} kept_blocks want vit_depth of that number in sizes")
+        if "distill" in names and not self.teacher.weights:
+            raise ValueError("stage 'distill' learns from a teacher: name its weights")
+        if self.teacher.weights and self.qat.recipe:
+            raise ValueError(
+                "quantization-aware training has a teacher of its own, its float start: leave teacher out"
+            )
+        if self.teacher.weights and "image" in names:
+            raise ValueError("stage 'image' asks no instruction, so it learns from no teacher: leave it out")
 
     @property
     def sources(self) -> tuple[DataSource, ...]:

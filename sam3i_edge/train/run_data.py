@@ -9,6 +9,7 @@ from sam3i_edge.data.annotations import ANNOTATIONS
 from sam3i_edge.data.batch import BatchShape, Encode
 from sam3i_edge.data.dataset import Batches, Part, SceneBatches, drawn_classes
 from sam3i_edge.data.mixed_batches import MixedBatches
+from sam3i_edge.data.picture_batches import PictureBatches, pictures_in
 from sam3i_edge.data.record_batches import RecordBatches
 from sam3i_edge.data.scene_file_batches import SceneFileBatches
 from sam3i_edge.data.sources.scene_file import SCENES, SceneFileSource
@@ -35,10 +36,15 @@ class RunData:
 
     def __init__(self, config: TrainConfig) -> None:
         self.seed, self.sources = config.seed, config.sources
+        unlabelled = any(stage.name == "distill" for stage in config.stages)
         self._files: dict[tuple[str, str], SceneFileSource] = {}
+        self._pictures: dict[str, list[Path]] = {}
         found: list[Mapping[str, tuple[str, ...]]] = []
         for source in self.sources:
-            if not source.path:
+            if unlabelled and source.path:
+                load_vocabulary(source.vocabulary)
+                self._pictures[source.path] = pictures_in(Path(source.path))
+            elif not source.path:
                 found.append(drawn_classes())
             elif _has_scenes(Path(source.path)):
                 vocabulary = load_vocabulary(source.vocabulary)
@@ -98,6 +104,19 @@ class RunData:
                 level_weights=level_weights,
                 none_share=none_share,
                 classes=self.classes,
+                augment=augment,
+            )
+        if source.path in self._pictures:
+            return PictureBatches(
+                self._pictures[source.path],
+                load_vocabulary(source.vocabulary),
+                shape,
+                encode,
+                seed=self.seed,
+                stream=stream,
+                level_weights=level_weights,
+                classes=self.classes,
+                part=part,
                 augment=augment,
             )
         if (source.path, source.vocabulary) not in self._files:

@@ -19,10 +19,10 @@ from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.config import PRESETS as MODELS
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.model.weights import load_weights, read_config
 from sam3i_edge.runtimes import Progress, untold
 from sam3i_edge.train import stages
 from sam3i_edge.train.alignment import check_samples
+from sam3i_edge.train.distillation import Distillation, check_teacher
 from sam3i_edge.train.distributed import Ranks, joined
 from sam3i_edge.train.interruption import PATIENCE, Overdue, stop_on_signal
 from sam3i_edge.train.objective import Objective
@@ -30,6 +30,8 @@ from sam3i_edge.train.run_config import StageConfig, TrainConfig
 from sam3i_edge.train.run_data import RunData
 from sam3i_edge.train.run_folder import RunFolder, TrainingState
 from sam3i_edge.train.sharding import Sharded, clip_gradients, gathered, optimizer_state
+from sam3i_edge.train.start import load_start, new_model, open_teacher, sizes_of
+from sam3i_edge.train.trunk_norms import folded
 
 S = TypeVar("S", bound=dict[str, Any])
 T = TypeVar("T")
@@ -162,7 +164,7 @@ class _Run:
         self.validates = ranks.rank == 0 or config.shard
         self.sharded: Sharded | None = None
         self.data = RunData(config)
-        self.sizes = MODELS[config.model] if config.model else read_config(Path(config.start))
+        self.sizes = sizes_of(config)
         self.quantized = None
         if config.qat.recipe:
             # torchao is needed by these runs alone.
@@ -194,7 +196,7 @@ class _Run:
             if checkpoint.projector:
                 self.objective.projector.load_state_dict(checkpoint.projector)
         elif self.config.start and self.quantized is None:
-            load_weights(self.model, Path(self.config.start))
+            load_start(self.model, self.config)
         if self.stage < len(self.config.stages):
             self._open_stage(checkpoint)
 
@@ -218,7 +220,7 @@ class _Run:
 
     def _build(self, stage: StageConfig) -> tuple[SAM3I, Objective]:
         """The model at a stage's image size, with fresh weights, and its objective."""
-        return self._with_objective(SAM3I(self._sizes(stage)))
+        return self._with_objective(new_model(self.config, self._sizes(stage)))
 
     def _with_objective(self, model: SAM3I) -> tuple[SAM3I, Objective]:
         if not self.config.shard:  # else the parts of it move alone, and in the default format
@@ -233,6 +235,15 @@ class _Run:
             teacher = self.quantized.teacher()
             teacher.teacher.to(self.device)
             objective.learn_from(teacher, config.qat.supervision)
+        elif config.teacher.weights:
+            given = open_teacher(config, model.config.image_size)
+            for stage in config.stages:
+                check_teacher(
+                    given.config, model.config, stage.level_weights if stage.route == "adapted" else ()
+                )
+            given = given.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            teacher = Distillation(given, config.teacher.terms)
+            objective.learn_from(teacher, config.teacher.supervision)
         return model, objective
 
     def _open_stage(self, checkpoint: TrainingState | None) -> None:
@@ -289,7 +300,7 @@ class _Run:
         state = self._whole(self.model.state_dict())
         if self.ranks.rank == 0:
             if self.quantized is None:
-                self.folder.write_weights(self.model, state)
+                self.folder.write_weights(self.model, folded(state))
             else:
                 written = self.quantized.write(self.model)
                 self.folder.log({"stage": self.current.name, "step": self.step, **written})

@@ -204,12 +204,27 @@ def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, capsys
     [
         ([], "name what to train: a preset or JSON file, or --bundle to go on from"),
         (["sam3i-nano", "--bundle", "BUNDLE"], "name what to train"),
-        (["sam3i-nano", "--stage", "1"], "--data, --stage, --qat, --official and --steps go with --bundle"),
-        (["sam3i-nano", "--qat", "int8"], "--data, --stage, --qat, --official and --steps go with --bundle"),
-        (["sam3i-nano", "--steps", "5"], "--data, --stage, --qat, --official and --steps go with --bundle"),
-        (["sam3i-nano", "--data", "data"], "--data, --stage, --qat, --official and --steps go with --bundle"),
+        (
+            ["sam3i-nano", "--stage", "1"],
+            "--data, --stage, --qat, --official, --teacher and --steps go with --bundle",
+        ),
+        (
+            ["sam3i-nano", "--qat", "int8"],
+            "--data, --stage, --qat, --official, --teacher and --steps go with --bundle",
+        ),
+        (
+            ["sam3i-nano", "--steps", "5"],
+            "--data, --stage, --qat, --official, --teacher and --steps go with --bundle",
+        ),
+        (
+            ["sam3i-nano", "--data", "data"],
+            "--data, --stage, --qat, --official, --teacher and --steps go with --bundle",
+        ),
         (["--bundle", "BUNDLE", "--qat", "int8", "--stage", "1"], "--qat has stages of its own"),
         (["--bundle", "BUNDLE", "--qat", "int3"], "unknown recipe 'int3'; choose from int8, int8w, int4"),
+        (["sam3i-nano", "--teacher", "BUNDLE"], "--teacher and --steps go with --bundle"),
+        (["--bundle", "BUNDLE", "--teacher", "BUNDLE", "--qat", "int8"], "--teacher goes with --stage"),
+        (["--bundle", "BUNDLE", "--teacher", "sam3i-nano"], "has another tokenizer than"),
         (["--bundle", "BUNDLE", "--stage", "4"], "unknown stage '4'; choose from base, 1, 2, 3"),
         (["--bundle", "BUNDLE", "--steps", "0"], "steps"),
         (["--bundle", "BUNDLE", "--tokenizer", "x.json"], "--tokenizer goes with a config"),

@@ -8,9 +8,10 @@ import torch
 
 from sam3i_edge.data.batch import BatchShape
 from sam3i_edge.data.dataset import SceneBatches
+from sam3i_edge.errors import TrainingError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import SAM3I
-from sam3i_edge.train.distillation import Distillation, DistillationWeights
+from sam3i_edge.train.distillation import Distillation, DistillationWeights, check_teacher
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.stages import freeze
@@ -41,24 +42,26 @@ def teacher(student):
 
 
 def ask(student, batch, adapted=True):
-    texts = {}
+    texts, maps = {}, []
     handle = student.text_encoder.register_forward_hook(lambda m, i, o: texts.__setitem__(i[1], o))
+    other = student.image_encoder.register_forward_hook(lambda m, i, o: maps.extend(o))
     level = batch.level if adapted else None
     found = student(batch.pixel_values, batch.input_ids, level, batch.image_index, batch.mask_index)
     handle.remove()
-    return found, texts
+    other.remove()
+    return found, maps, texts
 
 
 def terms(teacher, student, batch, adapted=True):
-    prediction, texts = ask(student, batch, adapted)
-    return teacher.loss(prediction, texts, batch, batch.input_ids, adapted=adapted)
+    prediction, maps, texts = ask(student, batch, adapted)
+    return teacher.loss(prediction, maps, texts, batch, batch.input_ids, adapted=adapted)
 
 
 def test_a_student_that_is_the_teacher_has_nothing_to_learn(teacher, student, batch):
     total, named = terms(teacher, student, batch)
     assert set(named) == {f"teacher_{name}" for name in TERMS}
     assert all(not value.requires_grad for value in named.values())
-    for name in ("text", "fusion", "boxes"):
+    for name in ("maps", "text", "fusion", "boxes"):
         assert float(named[f"teacher_{name}"]) < 1e-10  # without a graph the last bits may differ
     total.backward()
     largest = max(float(p.grad.abs().max()) for p in student.parameters() if p.grad is not None)
@@ -85,14 +88,18 @@ def test_each_term_feels_its_own_part(teacher, student, batch):
     assert masks["masks"] > same["masks"]
     assert masks["scores"] == pytest.approx(same["scores"], rel=1e-5)
     assert moved("detector.fusion_encoder.layers.0.mlp.fc2.bias")["fusion"] > 1e-4
+    assert moved("image_encoder.neck.0.bias")["maps"] > 0.01
+    assert boxes["maps"] < 1e-10
 
 
 def test_terms_by_hand(teacher, student, batch):
     """Boxes are weighed by belief, of which all queries together have 1."""
-    prediction, texts = ask(student, batch)
+    prediction, maps, texts = ask(student, batch)
+    maps = [value * scale for value, scale in zip(maps, (2, 3, 1), strict=True)]
     shifted = replace(prediction, boxes=prediction.boxes + 0.25, fused=prediction.fused * 3)
     texts = {level: value * 2 for level, value in texts.items()}
-    _, named = teacher.loss(shifted, texts, batch, batch.input_ids, adapted=True)
+    _, named = teacher.loss(shifted, maps, texts, batch, batch.input_ids, adapted=True)
+    assert float(named["teacher_maps"]) == pytest.approx((1 + 4 + 0) / 3, rel=1e-4)
     assert float(named["teacher_boxes"]) == pytest.approx(4 * 0.25, rel=1e-4)
     assert float(named["teacher_fusion"]) == pytest.approx(4.0, rel=1e-4)  # (3 - 1)^2
     assert float(named["teacher_text"]) == pytest.approx(1.0, rel=1e-4)
@@ -171,3 +178,38 @@ def test_learning_from_a_teacher_brings_the_student_near(teacher, student, batch
         total.backward()
         learner.step()
     assert float(named["teacher_fusion"]) < 0.6 * first
+
+
+def test_a_teacher_with_more_slots_reads_the_same_text(student, batch, tiny_model):
+    """As an official model with 32 beside a student with 16, for one text encoder that ignores its length."""
+    short = SAM3I(replace(tiny_model, text_context=16)).eval()
+    state = student.state_dict()
+    state["text_encoder.position_embedding"] = state["text_encoder.position_embedding"][:16]
+    short.load_state_dict(state)
+    asked = replace(batch, input_ids=batch.input_ids[:, :16].contiguous())
+    teacher = Distillation(copy.deepcopy(student), DistillationWeights())
+    seen = []
+    teacher.teacher.text_encoder.register_forward_pre_hook(lambda m, given: seen.append(given[0]))
+    _, named = terms(teacher, short, asked)
+    assert {ids.shape[1] for ids in seen} == {32}
+    rows = torch.cat(seen)
+    assert not rows[:, 16:].any()
+    assert sorted(map(tuple, rows[:, :16].tolist())) == sorted(map(tuple, asked.input_ids.tolist()))
+    assert 0 <= float(named["teacher_text"]) < 1
+    seen.clear()
+    terms(teacher, short, asked, adapted=False)  # causal: padding changes nothing, and is left out
+    assert {ids.shape[1] for ids in seen} == {16}
+
+
+def test_teachers_that_cannot_be_compared_are_refused(tiny_model):
+    check_teacher(tiny_model, tiny_model, LEVELS)
+    for change, message in (
+        ({"num_queries": 9}, "num_queries is 9, the student's 8"),
+        ({"d_model": 32}, "d_model is 32, the student's 16"),
+        ({"image_size": 128}, "grid is 8, the student's 4"),
+        ({"text_context": 16}, "reads 16 tokens and the student 32"),
+        ({"adapter_dim": 0}, "knows level concept alone"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            check_teacher(replace(tiny_model, **change), tiny_model, LEVELS)
+    check_teacher(replace(tiny_model, adapter_dim=0), tiny_model, ["concept"])
