@@ -49,6 +49,7 @@ PARTS = {  # extra: what of the package it is for; the base imports these on use
         "data.batch_loading",
         "data.mixed_batches",
         "data.record_batches",
+        "data.picture_batches",
         "data.scene_file_batches",
         "runtimes.eager",
         "runtimes.on_device",
