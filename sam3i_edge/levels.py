@@ -19,7 +19,7 @@ nouns, so it looks at the *head*, the words before the first preposition, clause
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 Level = Literal["concept", "simple", "complex"]
 
@@ -184,6 +184,30 @@ def _narrows(words: list[str]) -> bool:
     return any(word in _NARROWING or _is_superlative(word) for word in words) or any(
         word in _RELATION_VERBS for word in words[1:-1]
     )
+
+
+def rules() -> dict[str, Any]:
+    """The words and expressions of `route`, for what does the same in another language."""
+    return {
+        "articles": sorted(_ARTICLES),
+        "quantifiers": sorted(_QUANTIFIERS),
+        "ordinals": sorted(_ORDINALS),
+        "positions": sorted(_POSITIONS),
+        "prepositions": sorted(_PREPOSITIONS),
+        "clauses": sorted(_CLAUSES),
+        "relation_verbs": sorted(_RELATION_VERBS),
+        "narrowing": sorted(_NARROWING),
+        "weak_placeholders": sorted(_WEAK_PLACEHOLDERS),
+        "placeholders": sorted(_PLACEHOLDERS),
+        "class_words": sorted(_CLASS_WORDS),
+        "visible": sorted(_VISIBLE),
+        "questions": sorted(_QUESTIONS),
+        "not_superlative": sorted(_NOT_SUPERLATIVE),
+        "seen_clause": _SEEN_CLAUSE.pattern,
+        "request": _REQUEST.pattern,
+        "purpose": _PURPOSE.pattern,
+        "max_concept_words": MAX_CONCEPT_WORDS,
+    }
 
 
 def route(instruction: str) -> Level:

@@ -1,6 +1,6 @@
 """A Swift package that runs exported Core ML packages: code, tokenizer, and a check to be run on a Mac.
 
-The Swift code was written without a compiler at hand; it has not been built or run.
+Its types are checked on Linux, and its text is run there; with Core ML it has not been run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from sam3i_edge.agreement import drawn_pairs
 from sam3i_edge.bundle.manifest import Manifest
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml.mil_reference import MilProgram
-from sam3i_edge.levels import LEVELS
+from sam3i_edge.levels import LEVELS, rules
 from sam3i_edge.pipeline import ask
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.prompt import BoxPrompt
@@ -26,8 +27,12 @@ _TEMPLATES = Path(__file__).parent / "swift"
 _FILES = (
     "Package.swift",
     "Sources/SAM3I/Configuration.swift",
-    "Sources/SAM3I/Tokenizer.swift",
+    "Sources/SAM3I/Instruction.swift",
+    "Sources/SAM3I/Levels.swift",
     "Sources/SAM3I/SAM3ISegmenter.swift",
+    "Sources/SAM3I/Segmentation.swift",
+    "Sources/SAM3I/Tokenizer.swift",
+    "Examples/CameraView.swift",
     "check_coreml.py",
 )
 _TEXT = "the red star"
@@ -77,19 +82,8 @@ def write_swift_package(
         written.append(target)
     resources = folder / "Sources" / "SAM3I" / "Resources"
     resources.mkdir()
-    content = {
-        "name": manifest.name,
-        "precision": precision,
-        "image_size": manifest.preprocessing.image_size,
-        "context_length": manifest.tokenizer.context_length,
-        "start_id": manifest.tokenizer.start_id,
-        "end_id": manifest.tokenizer.end_id,
-        "pad_id": manifest.tokenizer.pad_id,
-        "box_slots": boxes,
-        "score_threshold": manifest.thresholds.score,
-        "mask_threshold": manifest.thresholds.mask_logit,
-        "models": {graph: path.stem for graph, path in packages.items()},
-    }
+    models = {graph: path.stem for graph, path in packages.items()}
+    content = configuration(manifest, models, precision=precision, boxes=boxes)
     (resources / "sam3i.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(tokenizer, resources / "tokenizer.json")
     written += [resources / "sam3i.json", resources / "tokenizer.json"]
@@ -108,6 +102,27 @@ def write_swift_package(
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # takes the arrays for its own options
         written.append(path)
     return written
+
+
+def configuration(
+    manifest: Manifest, models: Mapping[str, str], *, precision: str, boxes: int = 0
+) -> dict[str, Any]:
+    """What `sam3i.json` says, for `Configuration.swift`; `models` is graph name -> name of the model."""
+    return {
+        "name": manifest.name,
+        "precision": precision,
+        "notes": list(manifest.notes),
+        "image_size": manifest.preprocessing.image_size,
+        "context_length": manifest.tokenizer.context_length,
+        "start_id": manifest.tokenizer.start_id,
+        "end_id": manifest.tokenizer.end_id,
+        "pad_id": manifest.tokenizer.pad_id,
+        "box_slots": boxes,
+        "score_threshold": manifest.thresholds.score,
+        "mask_threshold": manifest.thresholds.mask_logit,
+        "models": dict(models),
+        "level_rules": rules(),
+    }
 
 
 def _references(

@@ -142,7 +142,7 @@ def _write_swift(bundle: Path, folder: Path, precisions: list[str]) -> None:
         precision=variant.precision,
         boxes=variant.boxes,
     )
-    note(f"{folder}: Swift package for {name}; it was not compiled here")
+    note(f"{folder}: Swift package for {name}; docs/ios.md says what to do with it")
 
 
 def _add(

@@ -33,7 +33,8 @@ def test_swift_package_says_what_the_code_reads(exported, swift):
     assert content["models"] == {graph: path.stem for graph, path in paths.items()}
     assert content["image_size"] == 64
     code = (folder / "Sources/SAM3I/Configuration.swift").read_text()
-    for key in content:
+    code += (folder / "Sources/SAM3I/Levels.swift").read_text()
+    for key in [*content, *content["level_rules"]]:
         head, *rest = key.split("_")
         assert f"let {head}{''.join(part.capitalize() for part in rest)}:" in code
     tokenizer = (folder / "Sources/SAM3I/Resources/tokenizer.json").read_bytes()

@@ -64,7 +64,7 @@ def test_integers_are_those_of_the_spec(quantized, tmp_path):
     for name, value in wanted.items():
         assert np.abs(found[name] - value).mean() < 0.01 * np.abs(value).max(), name
     name = next(iter(spec.layers))
-    changed = dict(spec.tensors) | {f"{name}.weight": spec.tensors[f"{name}.weight"] ^ 1}
+    changed = dict(spec.tensors) | {f"{name}.weight": -spec.tensors[f"{name}.weight"]}
     with pytest.raises(ExportError, match=f"of 1 quantized layers are in no .tflite, the first is {name}"):
         litert_variant.check_integers(replace(spec, tensors=changed), {"image_encoder": path})
 

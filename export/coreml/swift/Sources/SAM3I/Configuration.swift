@@ -4,6 +4,8 @@ import Foundation
 struct Configuration: Decodable {
     let name: String
     let precision: String
+    /// What users of the model must know, such as what it was trained on.
+    let notes: [String]
     /// Side of the encoder's square image, pixels.
     let imageSize: Int
     let contextLength: Int
@@ -18,31 +20,41 @@ struct Configuration: Decodable {
     let maskThreshold: Float
     /// Graph name to the model's name without extension.
     let models: [String: String]
+    /// The words that tell the level of an instruction.
+    let levelRules: LevelRules
 
-    static func load(from bundle: Bundle) throws -> Configuration {
+    init(json: Data) throws {
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
-        return try decoder.decode(Configuration.self, from: try resource("sam3i", in: bundle))
+        do {
+            self = try decoder.decode(Configuration.self, from: json)
+        } catch let error as DecodingError {
+            throw SAM3IError.malformed("sam3i.json: \(error): export the Swift package again")
+        }
     }
 
     static func resource(_ name: String, in bundle: Bundle) throws -> Data {
         guard let url = bundle.url(forResource: name, withExtension: "json") else {
-            throw SAM3IError.missing("\(name).json in \(bundle.bundlePath)")
+            throw SAM3IError.missing("\(name).json is not in \(bundle.bundlePath): add it to the target's resources")
         }
         return try Data(contentsOf: url)
     }
 }
 
+/// What went wrong; `errorDescription` says what was found, what was wanted and what to do.
 public enum SAM3IError: Error, LocalizedError {
+    /// A file or a graph is not there.
     case missing(String)
+    /// A file or a model is not what this package was exported with.
     case malformed(String)
+    /// The instruction is refused.
     case instruction(String)
+    /// The image is refused.
+    case image(String)
 
     public var errorDescription: String? {
         switch self {
-        case .missing(let what): return "missing: \(what)"
-        case .malformed(let what): return "malformed: \(what)"
-        case .instruction(let what): return what
+        case .missing(let what), .malformed(let what), .instruction(let what), .image(let what): return what
         }
     }
 }

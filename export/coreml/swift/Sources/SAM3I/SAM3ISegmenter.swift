@@ -1,75 +1,18 @@
 import CoreGraphics
 import CoreML
+import CoreVideo
 import Foundation
+import ImageIO
+import VideoToolbox
 import Vision
-
-/// How an instruction speaks; the model must be told.
-public enum SAM3ILevel: Int32, CaseIterable {
-    /// A noun phrase, every instance meant: "star".
-    case concept
-    /// It names its target and narrows it: "the red star left of the ring".
-    case simple
-    /// It does not name its target: "the one with a hole".
-    case complex
-
-    var graph: String {
-        switch self {
-        case .concept: return "text_encoder.concept"
-        case .simple: return "text_encoder.simple"
-        case .complex: return "text_encoder.complex"
-        }
-    }
-}
-
-/// One found object.
-public struct SAM3IInstance {
-    /// 0 to 1.
-    public let score: Float
-    /// In pixels of the image, origin at its top left.
-    public let box: CGRect
-    /// Row by row, `maskSide` x `maskSide`, above 0 inside.
-    public let maskLogits: [Float]
-    public let maskSide: Int
-
-    /// The mask at the size of an image: logits resized bilinearly (half-pixel centres), then cut at 0.
-    public func mask(width: Int, height: Int) -> [Bool] {
-        func taps(_ pixels: Int) -> [(first: Int, second: Int, weight: Float)] {
-            (0..<pixels).map { pixel in
-                let numerator = max((2 * pixel + 1) * maskSide - pixels, 0)
-                let first = numerator / (2 * pixels)
-                let weight = Double(numerator % (2 * pixels)) / Double(2 * pixels)
-                return (first, min(first + 1, maskSide - 1), Float(weight))
-            }
-        }
-        let columns = taps(width)
-        var inside = [Bool](repeating: false, count: width * height)
-        for (y, row) in taps(height).enumerated() {
-            let upper = row.first * maskSide
-            let lower = row.second * maskSide
-            for (x, column) in columns.enumerated() {
-                let above = maskLogits[upper + column.first] * (1 - column.weight)
-                    + maskLogits[upper + column.second] * column.weight
-                let below = maskLogits[lower + column.first] * (1 - column.weight)
-                    + maskLogits[lower + column.second] * column.weight
-                inside[y * width + x] = above * (1 - row.weight) + below * row.weight > 0
-            }
-        }
-        return inside
-    }
-}
-
-/// An image encoded once, to be asked often.
-public struct SAM3IScene: @unchecked Sendable {
-    let features: MLFeatureProvider
-    public let width: Int
-    public let height: Int
-}
 
 /// Segments what a sentence describes.
 ///
-///     let segmenter = try await SAM3ISegmenter(models: Bundle.main.resourceURL!)
-///     try await segmenter.prewarm()
-///     let found = try await segmenter.segment(image: image, instruction: "the red star left of the ring")
+///     let segmenter = try await SAM3ISegmenter(resourcesAt: Bundle.main.resourceURL!)
+///     try await segmenter.warmup()
+///     let response = try await segmenter.segment(image: image, instruction: "the red star left of the ring")
+///
+/// An actor: calls from many tasks are answered one after the other, between the steps of each.
 public actor SAM3ISegmenter {
     private let configuration: Configuration
     private let tokenizer: Tokenizer
@@ -80,65 +23,99 @@ public actor SAM3ISegmenter {
     private var textEncoders: [SAM3ILevel: MLModel] = [:]
 
     /// - Parameters:
-    ///   - models: folder of the packages, compiled by Xcode (`.mlmodelc`) or not (`.mlpackage`).
+    ///   - resources: folder of the packages, compiled by Xcode (`.mlmodelc`) or not (`.mlpackage`).
     ///   - computeUnits: what Core ML may use.
-    public init(models: URL, computeUnits: MLComputeUnits = .all) async throws {
-        let configuration = try Configuration.load(from: .module)
+    public init(resourcesAt resources: URL, computeUnits: MLComputeUnits = .all) async throws {
+        let configuration = try Configuration(json: try Configuration.resource("sam3i", in: .module))
         let options = MLModelConfiguration()
         options.computeUnits = computeUnits
         self.configuration = configuration
         self.options = options
-        folder = models
+        folder = resources
         tokenizer = try Tokenizer(
             json: try Configuration.resource("tokenizer", in: .module), configuration: configuration)
-        encoder = try await SAM3ISegmenter.load("image_encoder", configuration, models, options)
-        detector = try await SAM3ISegmenter.load("detector", configuration, models, options)
+        encoder = try await SAM3ISegmenter.load("image_encoder", configuration, resources, options)
+        detector = try await SAM3ISegmenter.load("detector", configuration, resources, options)
     }
 
+    /// What users of the model must know, such as what it was trained on; most have none.
+    public nonisolated var notes: [String] { configuration.notes }
+
     /// Loads every text encoder and runs every model once, so that the first question is as fast as the next.
-    public func prewarm() async throws {
+    public func warmup() async throws {
         let side = configuration.imageSize
         guard
             let context = CGContext(
                 data: nil, width: side, height: side, bitsPerComponent: 8, bytesPerRow: 0,
                 space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue),
             let grey = context.makeImage()
-        else { throw SAM3IError.malformed("cannot make an image of \(side) x \(side)") }
+        else { throw SAM3IError.image("an image of \(side) x \(side) cannot be made: free memory") }
         let scene = try await encode(grey)
         for level in SAM3ILevel.allCases where configuration.models[level.graph] != nil {
-            _ = try await segment(scene: scene, instruction: "thing", level: level)
+            _ = try await segment(scene: scene, instruction: "thing", parameters: SAM3IParameters(level: level))
         }
     }
 
     /// Encodes an image.
-    public func encode(_ image: CGImage) async throws -> SAM3IScene {
+    ///
+    /// - Parameter orientation: how its pixels lie; boxes and masks are of the upright image.
+    public func encode(_ image: CGImage, orientation: CGImagePropertyOrientation = .up) async throws -> SAM3IScene {
         guard let constraint = encoder.modelDescription.inputDescriptionsByName["image"]?.imageConstraint else {
             throw SAM3IError.malformed("the image encoder takes no pixel buffer: export it with an image input")
         }
         let fill: [MLFeatureValue.ImageOption: Any] = [
             .cropAndScale: VNImageCropAndScaleOption.scaleFill.rawValue
         ]
-        let value = try MLFeatureValue(cgImage: image, constraint: constraint, options: fill)
+        let value = try MLFeatureValue(cgImage: image, orientation: orientation, constraint: constraint, options: fill)
         let input = try MLDictionaryFeatureProvider(dictionary: ["image": value])
         let features = try await encoder.prediction(from: input)
-        return SAM3IScene(features: features, width: image.width, height: image.height)
+        switch orientation {
+        case .left, .leftMirrored, .right, .rightMirrored:
+            return SAM3IScene(features: features, width: image.height, height: image.width)
+        default:
+            return SAM3IScene(features: features, width: image.width, height: image.height)
+        }
+    }
+
+    /// Encodes a frame of a camera, such as `ARFrame.capturedImage`; with the phone upright that one is `.right`.
+    public func encode(
+        _ pixelBuffer: CVPixelBuffer, orientation: CGImagePropertyOrientation
+    ) async throws -> SAM3IScene {
+        var image: CGImage?
+        let status = VTCreateCGImageFromCVPixelBuffer(pixelBuffer, options: nil, imageOut: &image)
+        guard let image else {
+            let format = CVPixelBufferGetPixelFormatType(pixelBuffer)
+            throw SAM3IError.image(
+                "the pixel buffer of format \(format) cannot be read (\(status)): give 420v, 420f or BGRA")
+        }
+        return try await encode(image, orientation: orientation)
     }
 
     /// Encodes an image and segments what the instruction describes.
     public func segment(
-        image: CGImage, instruction: String, level: SAM3ILevel = .simple, threshold: Float? = nil
-    ) async throws -> [SAM3IInstance] {
-        try await segment(
-            scene: try await encode(image), instruction: instruction, level: level, threshold: threshold)
+        image: CGImage, instruction: String, orientation: CGImagePropertyOrientation = .up,
+        parameters: SAM3IParameters = SAM3IParameters()
+    ) async throws -> SAM3IResponse {
+        let scene = try await encode(image, orientation: orientation)
+        return try await segment(scene: scene, instruction: instruction, parameters: parameters)
     }
 
-    /// Segments what the instruction describes in an encoded image, best first.
-    ///
-    /// - Parameter threshold: least score; nil for the model's own.
+    /// Encodes a frame of a camera and segments what the instruction describes.
     public func segment(
-        scene: SAM3IScene, instruction: String, level: SAM3ILevel = .simple, threshold: Float? = nil
-    ) async throws -> [SAM3IInstance] {
-        let ids = try tokenizer.encode(instruction)
+        image: CVPixelBuffer, instruction: String, orientation: CGImagePropertyOrientation,
+        parameters: SAM3IParameters = SAM3IParameters()
+    ) async throws -> SAM3IResponse {
+        let scene = try await encode(image, orientation: orientation)
+        return try await segment(scene: scene, instruction: instruction, parameters: parameters)
+    }
+
+    /// Segments what the instruction describes in an encoded image.
+    public func segment(
+        scene: SAM3IScene, instruction: String, parameters: SAM3IParameters = SAM3IParameters()
+    ) async throws -> SAM3IResponse {
+        let (ids, cut) = try tokenizer.encode(instruction)
+        let told = try tokenizer.level(of: instruction)
+        let level = parameters.level ?? (configuration.models[told.graph] == nil ? .concept : told)
         let textInput = try MLDictionaryFeatureProvider(dictionary: [
             "input_ids": MLMultiArray(MLShapedArray<Int32>(scalars: ids, shape: [1, ids.count]))
         ])
@@ -160,13 +137,16 @@ public actor SAM3ISegmenter {
             inputs[name] = scene.features.featureValue(for: name)
         }
         let found = try await detector.prediction(from: try MLDictionaryFeatureProvider(dictionary: inputs))
-        return try instances(of: found, scene, threshold ?? configuration.scoreThreshold)
+        let scores = try floats("scores", of: found).scalars
+        let segments = try segments(of: found, scores, scene, parameters.threshold ?? configuration.scoreThreshold)
+        return SAM3IResponse(
+            segments: segments, width: scene.width, height: scene.height, level: level,
+            isTruncated: segments.count == scores.count, tokensCut: cut)
     }
 
-    private func instances(
-        of found: MLFeatureProvider, _ scene: SAM3IScene, _ threshold: Float
-    ) throws -> [SAM3IInstance] {
-        let scores = try floats("scores", of: found).scalars
+    private func segments(
+        of found: MLFeatureProvider, _ scores: [Float], _ scene: SAM3IScene, _ threshold: Float
+    ) throws -> [SAM3ISegment] {
         let boxes = try floats("boxes", of: found).scalars
         let masks = try floats("mask_logits", of: found)
         let side = masks.shape[3]
@@ -174,7 +154,7 @@ public actor SAM3ISegmenter {
         let (w, h) = (Float(scene.width), Float(scene.height))
         return scores.indices.filter { scores[$0] > threshold }.sorted { scores[$0] > scores[$1] }.map { i in
             let corner = (0..<4).map { min(max(boxes[4 * i + $0], 0), 1) * ($0 % 2 == 0 ? w : h) }
-            return SAM3IInstance(
+            return SAM3ISegment(
                 score: scores[i],
                 box: CGRect(
                     x: CGFloat(corner[0]), y: CGFloat(corner[1]),
@@ -195,7 +175,7 @@ public actor SAM3ISegmenter {
 
     private func floats(_ name: String, of provider: MLFeatureProvider) throws -> MLShapedArray<Float> {
         guard let array = provider.featureValue(for: name)?.multiArrayValue else {
-            throw SAM3IError.malformed("the model gives no array \(name)")
+            throw SAM3IError.malformed("the model gives no array \(name): export the packages again")
         }
         return MLShapedArray<Float>(converting: array)
     }
@@ -204,7 +184,8 @@ public actor SAM3ISegmenter {
         _ graph: String, _ configuration: Configuration, _ folder: URL, _ options: MLModelConfiguration
     ) async throws -> MLModel {
         guard let name = configuration.models[graph] else {
-            throw SAM3IError.missing("\(configuration.name) was exported without \(graph)")
+            throw SAM3IError.missing(
+                "\(configuration.name) was exported without \(graph): ask at another level, or export it with adapters")
         }
         let compiled = folder.appendingPathComponent("\(name).mlmodelc")
         if FileManager.default.fileExists(atPath: compiled.path) {
@@ -212,7 +193,8 @@ public actor SAM3ISegmenter {
         }
         let package = folder.appendingPathComponent("\(name).mlpackage")
         guard FileManager.default.fileExists(atPath: package.path) else {
-            throw SAM3IError.missing("\(name).mlmodelc or \(name).mlpackage in \(folder.path)")
+            throw SAM3IError.missing(
+                "neither \(name).mlmodelc nor \(name).mlpackage is in \(folder.path): add the packages to the app")
         }
         let built = try await MLModel.compileModel(at: package)
         return try await MLModel.load(contentsOf: built, configuration: options)

@@ -1,9 +1,6 @@
 import Foundation
 
 /// Byte-level BPE from a `tokenizer.json`: CLIP's kind, with "</w>" at the end of words, and GPT-2's.
-///
-/// Cleaning is that of the Python SDK, less its repair of wrong encodings, of HTML entities, and of punctuation
-/// around words, which models of its own tokenizer are spared there.
 struct Tokenizer {
     private let vocabulary: [String: Int]
     private let ranks: [Pair: Int]
@@ -11,6 +8,8 @@ struct Tokenizer {
     private let prefixSpace: Bool
     private let pattern: NSRegularExpression
     private let configuration: Configuration
+    /// Whether the model's tokenizer is this project's own, which reads plain text.
+    private let isOwn: Bool
 
     private struct Pair: Hashable {
         let left: String
@@ -26,13 +25,21 @@ struct Tokenizer {
             let vocabulary = model["vocab"] as? [String: Int],
             let merges = model["merges"] as? [Any],
             let splitter = root["pre_tokenizer"] as? [String: Any]
-        else { throw SAM3IError.malformed("tokenizer.json has no BPE model") }
+        else {
+            throw SAM3IError.malformed("tokenizer.json has no BPE model: export the Swift package again")
+        }
+        let added = root["added_tokens"] as? [[String: Any]] ?? []
+        isOwn = added.contains {
+            $0["id"] as? Int == configuration.startId && $0["content"] as? String == "<start>"
+        }
         self.configuration = configuration
         self.vocabulary = vocabulary
         var ranks: [Pair: Int] = [:]
         for (rank, merge) in merges.enumerated() {
             let parts = merge as? [String] ?? (merge as? String)?.components(separatedBy: " ") ?? []
-            guard parts.count == 2 else { throw SAM3IError.malformed("merge \(rank) of tokenizer.json") }
+            guard parts.count == 2 else {
+                throw SAM3IError.malformed("merge \(rank) of tokenizer.json has \(parts.count) parts, want 2")
+            }
             ranks[Pair(left: parts[0], right: parts[1])] = rank
         }
         self.ranks = ranks
@@ -52,28 +59,25 @@ struct Tokenizer {
         pattern = try NSRegularExpression(pattern: expression)
     }
 
-    /// Start id, at most `contextLength - 2` tokens of the text, end id, padding.
-    func encode(_ text: String) throws -> [Int32] {
-        let straight = [("\u{2018}", "'"), ("\u{2019}", "'"), ("\u{201C}", "\""), ("\u{201D}", "\"")]
-            .reduce(text) { $0.replacingOccurrences(of: $1.0, with: $1.1) }
-        let words = straight.precomposedStringWithCanonicalMapping
-            .components(separatedBy: .whitespacesAndNewlines)
-            .filter { !$0.isEmpty }
-        guard !words.isEmpty else {
-            throw SAM3IError.instruction("the instruction is empty: describe what to segment")
-        }
-        var cleaned = words.joined(separator: " ").lowercased()
-        if prefixSpace { cleaned = " " + cleaned }
+    /// Start id, at most `contextLength - 2` tokens of the text, end id, padding; and how many tokens were dropped.
+    func encode(_ text: String) throws -> (ids: [Int32], cut: Int) {
+        var cleaned = try Instruction.cleaned(text)
+        if isOwn { cleaned = try Instruction.plain(cleaned) }
+        if prefixSpace, cleaned.first != " " { cleaned = " " + cleaned }
         var tokens: [Int] = []
-        let range = NSRange(cleaned.startIndex..., in: cleaned)
-        for match in pattern.matches(in: cleaned, range: range) {
-            guard let piece = Range(match.range, in: cleaned) else { continue }
-            tokens += bytePairs(of: String(cleaned[piece]))
+        let whole = NSString(string: cleaned)  // whose parts may begin inside a Character, as at a combining mark
+        for match in pattern.matches(in: cleaned, range: NSRange(location: 0, length: whole.length)) {
+            tokens += bytePairs(of: whole.substring(with: match.range))
         }
         let kept = Array(tokens.prefix(configuration.contextLength - 2))
         var ids = [configuration.startId] + kept + [configuration.endId]
         ids += Array(repeating: configuration.padId, count: configuration.contextLength - ids.count)
-        return ids.map(Int32.init)
+        return (ids.map(Int32.init), tokens.count - kept.count)
+    }
+
+    /// The level of an instruction, by its words.
+    func level(of text: String) throws -> SAM3ILevel {
+        try configuration.levelRules.level(of: Instruction.cleaned(text))
     }
 
     private func bytePairs(of word: String) -> [Int] {

@@ -1,0 +1,6 @@
+// What SwiftPM makes of a target with resources.
+import Foundation
+
+extension Bundle {
+    static var module: Bundle { fatalError() }
+}
