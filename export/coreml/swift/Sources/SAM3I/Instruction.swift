@@ -67,9 +67,9 @@ enum Instruction {
         return try replace(#"\s+([,;:.?!])"#, in: bare, with: "$1") + end
     }
 
-    /// What blanks separate, also those that carry a combining mark.
+    /// What Unicode's blanks separate, also those that carry a combining mark; Foundation counts more as blanks.
     private static func parts(of text: String) -> [String] {
-        text.components(separatedBy: .whitespacesAndNewlines).filter { !$0.isEmpty }
+        text.unicodeScalars.split(whereSeparator: \.properties.isWhitespace).map(String.init)
     }
 
     private static func replace(_ pattern: String, in text: String, with template: String) throws -> String {
