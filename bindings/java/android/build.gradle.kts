@@ -19,8 +19,7 @@ android {
                 arguments += listOf(
                     "-DANDROID_STL=c++_shared",
                     "-DSAM3I_ONNXRUNTIME=ON",
-                    "-DORT_ROOT=$prefix/\${ANDROID_ABI}",
-                    "-DCMAKE_FIND_ROOT_PATH=$prefix/\${ANDROID_ABI}",
+                    "-DSAM3I_ANDROID_PREFIX=$prefix",
                 )
             }
         }
