@@ -38,9 +38,8 @@ test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
 test-slow: $(VENV)/.dev ## runs the tests marked slow
 	$(PYTEST) -m slow
 
-web-check: ## checks the types of web/, and that what it builds is what is committed; needs npm
-	@command -v npm >/dev/null || { echo "web-check needs npm: apt-get install npm" >&2; exit 1; }
-	cd web && npm ci --no-audit --no-fund && npm run check && npm run build -- --check
+web-check: web/node_modules/.package-lock.json ## checks the types of web/, and that what it builds is what is committed; needs npm
+	cd web && npm run check && npm run build -- --check
 
 web-test: web-check $(VENV)/.dev ## the same, and the page's tests in Chromium
 	$(BIN)/python -m pytest tests/web
@@ -96,6 +95,11 @@ clean: ## removes what building and testing leave; keeps the environment and run
 
 distclean: clean ## removes the environments too
 	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros web/node_modules
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	@command -v npm >/dev/null || { echo "web/ needs npm: apt-get install npm" >&2; exit 1; }
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
 
 .venv-tabletop/.made: tabletop/requirements.txt
 .venv-cycles/.made: tabletop/requirements-cycles.txt

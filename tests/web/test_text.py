@@ -10,6 +10,7 @@ from unittest import mock
 import ftfy
 import pytest
 
+from sam3i_edge import levels
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.levels import route
 from sam3i_edge.pipeline.instruction import clean, plain
@@ -56,6 +57,17 @@ def test_cleaning_is_pythons_but_for_wrong_encodings(run, texts):
 
 def test_levels_are_pythons(run, texts):
     given = [clean(text) for text in texts.texts(COUNT, 6)]
+    known = {"almost"}.union(*(words for words in vars(levels).values() if isinstance(words, frozenset)))
+    forms = (
+        "{}",
+        "the {}",
+        "{} ring",
+        "star {} ring",
+        "star {} the ring",
+        "small {} left of it",
+        "one {} of all",
+    )
+    given += [form.format(word) for word in sorted(known) for form in forms]
     compare(given, run("text.route(one)", given), [route(text) for text in given])
 
 

@@ -102,7 +102,7 @@ export class Result {
   draw(canvas: HTMLCanvasElement | OffscreenCanvas, {only, boxes = true}: DrawOptions = {}): void {
     const {width, height} = canvas;
     const context = canvas.getContext("2d") as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
-    const shown = only ? [...only] : [...this.instances.keys()];
+    const shown = [...only ?? this.instances.keys()].reverse(); // the best lies on top
     const view = context.getImageData(0, 0, width, height), {data} = view;
     for (const number of shown) {
       const mask = this.instances[number]!.maskAt(width, height), color = PALETTE[number % PALETTE.length]!;
