@@ -22,6 +22,8 @@ import re
 from typing import Any, Literal
 
 Level = Literal["concept", "simple", "complex"]
+# Who chose a level: the caller, the rules below ("auto"), or the bundle's learned router.
+LevelChooser = Literal["caller", "auto", "router"]
 
 LEVELS: tuple[Level, ...] = ("concept", "simple", "complex")
 

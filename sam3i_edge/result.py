@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam3i_edge.errors import RuntimeUnavailable
 from sam3i_edge.install_hint import install_hint
-from sam3i_edge.levels import Level, as_level
+from sam3i_edge.levels import Level, LevelChooser, as_level
 from sam3i_edge.masks import rle
 from sam3i_edge.masks.lazy import Index, LazyMasks, rows_of
 from sam3i_edge.masks.outline import Polygon
@@ -41,7 +41,8 @@ class Result:
         image_size: (H, W), pixels.
         instruction: what was asked for; None when it was asked by boxes alone.
         level: the level at which it was answered.
-        level_chosen_by: "caller", or "auto" when the routing rule chose.
+        level_chosen_by: "caller"; where it was "auto", "router" when the bundle's learned router chose,
+            "auto" when the rules of `levels.route` did.
         presence: probability 0..1 that the image holds it at all.
         scores: [N] float32, 0..1, descending unless indexed otherwise.
         boxes: [N, 4] float32, (x0, y0, x1, y1), pixels.
@@ -65,7 +66,7 @@ class Result:
     image_size: tuple[int, int]
     instruction: str | None
     level: Level
-    level_chosen_by: Literal["caller", "auto"]
+    level_chosen_by: LevelChooser
     presence: float
     scores: NDArray[np.float32]
     boxes: NDArray[np.float32]
@@ -86,8 +87,10 @@ class Result:
     def __post_init__(self) -> None:
         count = len(self.scores)
         as_level(self.level)
-        if self.level_chosen_by not in ("caller", "auto"):
-            raise ValueError(f"level_chosen_by must be caller or auto, got {self.level_chosen_by!r}")
+        if self.level_chosen_by not in (choosers := get_args(LevelChooser)):
+            raise ValueError(
+                f"level_chosen_by must be one of {', '.join(choosers)}, got {self.level_chosen_by!r}"
+            )
         if (self.mask_logits is None) == (self.mask_counts is None):
             raise ValueError("a Result needs either mask_logits or mask_counts, not both")
         self._freeze("scores", np.float32, (count,))

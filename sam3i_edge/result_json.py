@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sam3i_edge.bundle.manifest import first_problem
-from sam3i_edge.levels import Level
+from sam3i_edge.levels import Level, LevelChooser
 from sam3i_edge.masks import rle
 
 
@@ -41,7 +41,7 @@ class ResultJson(_Read):
     image_size: list[int]
     instruction: str | None
     level: Level
-    level_chosen_by: Literal["caller", "auto"]
+    level_chosen_by: LevelChooser
     presence: float
     instances: list[Instance]
     timings_ms: dict[str, float]

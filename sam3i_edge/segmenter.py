@@ -19,6 +19,7 @@ from sam3i_edge.pipeline.caching import Lru
 from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import ImageSource, load_image, to_pixel_values
 from sam3i_edge.pipeline.request import Request, Rules, check_threshold, refuse
+from sam3i_edge.pipeline.router import Router
 from sam3i_edge.pipeline.timing import Clock
 from sam3i_edge.result import Result
 from sam3i_edge.runtimes import Progress, check_threads
@@ -90,13 +91,16 @@ class Segmenter:
         self._choice = choose(self._bundle, device, precision, runtime)
         _log.debug("%s %s: %s", manifest.name, self._choice.variant, self._choice.reason)
         self._variant = manifest.variants[self._choice.variant]
+        self._tokenizer = self._bundle.tokenizer()
+        routing = self._bundle.router()
+        self._router = None if routing is None else Router(routing, self._tokenizer)
         self._rules = Rules(
             manifest.name,
             self._choice.variant,
             self._variant,
             manifest.thresholds.score if threshold is None else threshold,
+            self._router,
         )
-        self._tokenizer = self._bundle.tokenizer()
         self._graphs = Graphs(self._bundle, self._choice, threads, compile=compile)
         if not self._choice.builds:  # an engine is built by `prepare`, or by its first use
             self._graphs.open("image_encoder")
@@ -151,8 +155,8 @@ class Segmenter:
             boxes: [N, 4], (x0, y0, x1, y1) in pixels of the image, N up to `Info.max_boxes`: examples of what
                 is meant. A model without a box encoder takes none.
             box_labels: [N], 1 for a box around what is meant, 0 around what is not; None for 1 throughout.
-            level: "concept", "simple" or "complex"; "auto" applies `sam3i_edge.levels.route`, or takes
-                concept where the model has no adapters.
+            level: "concept", "simple" or "complex"; "auto" asks the bundle's learned router where it has one,
+                else `sam3i_edge.levels.route`, and takes concept where the model has no adapters.
             threshold: least score of an instance, 0 to 1; None takes the segmenter's.
             suppress: of instances whose masks overlap by more than this IoU, 0 to 1, only the best is kept.
                 None keeps all, as the official code: the model seldom gives a thing twice.
@@ -271,6 +275,8 @@ class Segmenter:
     def close(self) -> None:
         """Frees the graphs and the caches. Asking afterwards raises; closing twice does nothing."""
         self._graphs.close()
+        if self._router is not None:
+            self._router.close()
         self._images.clear()
         self._texts.clear()
 

@@ -110,19 +110,7 @@ def write_graph(
     Returns:
         `offsets` with the new ones.
     """
-    with _quiet():
-        program = torch.onnx.export(
-            with_placeholders(spec.module),
-            tuple(spec.inputs.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(spec.inputs),
-            output_names=list(spec.outputs),
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}")
-    graph, known = program.model, dict(offsets)
+    graph, known = traced(spec), dict(offsets)
     if quantized is not None:
         rewrite(graph, quantized, "detector." if spec.name == "detector" else "")
     if half:
@@ -148,11 +136,33 @@ def write_graph(
                 name=name,
                 base_dir=str(folder),
             )
+    save(graph, folder / f"{spec.name}.onnx")
+    return known
+
+
+def traced(spec: GraphSpec) -> onnx_ir.Model:
+    """The graph of a module, with its tensors inside."""
+    with _quiet():
+        program = torch.onnx.export(
+            with_placeholders(spec.module),
+            tuple(spec.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}")
+    return program.model
+
+
+def save(graph: onnx_ir.Model, path: Path) -> None:
+    """Writes a graph, without what it tells of the exporting machine."""
     graph.producer_name = "sam3i-edge"
     for node in graph.graph:
-        node.metadata_props.clear()  # stack traces of the exporting machine
-    onnx_ir.save(graph, folder / f"{spec.name}.onnx")
-    return known
+        node.metadata_props.clear()  # stack traces
+    onnx_ir.save(graph, path)
 
 
 def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:

@@ -17,6 +17,7 @@ from sam3i_edge.bundle.data_files import data_files
 from sam3i_edge.bundle.hub import fetch, is_hub_id
 from sam3i_edge.bundle.manifest import (
     MANIFEST,
+    ROUTER,
     FileRecord,
     Manifest,
     read_manifest,
@@ -107,6 +108,14 @@ class Bundle:
         names = self._below("weights")
         self._check(names)
         return self.root / "weights" if names else None
+
+    def router(self) -> Path | None:
+        """Gives the graph that routes instructions, verified, or None where the bundle has none.
+
+        Raises:
+            ArtifactError: the file is missing or changed.
+        """
+        return self.file(ROUTER) if ROUTER in self.manifest.files else None
 
     def _below(self, folder: str) -> list[str]:
         return [name for name in self.manifest.files if name.startswith(f"{folder}/")]

@@ -18,6 +18,7 @@ from sam3i_edge.pipeline.tokenizer import CONTEXT_LENGTH
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
+ROUTER = "router.onnx"  # may be among `files`; without it instructions are routed by rules
 NOTE = "note"  # the key of `provenance` for what users of the model must know; see `Manifest.notes`
 _MOST_NOTE = 300  # characters
 _NAME_BYTES = 255  # what file systems take as one name

@@ -30,6 +30,7 @@ from sam3i_edge.cli.instruct import instruct
 from sam3i_edge.cli.label import label
 from sam3i_edge.cli.quantize import quantize
 from sam3i_edge.cli.review import review
+from sam3i_edge.cli.router import router
 from sam3i_edge.cli.scenes import scenes
 from sam3i_edge.cli.segment import segment
 from sam3i_edge.cli.train import train
@@ -54,6 +55,7 @@ for _verb in (
     quantize,
     train,
     distill,
+    router,
     evaluate,
     scenes,
     instruct,

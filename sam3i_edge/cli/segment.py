@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -13,12 +13,17 @@ import typer
 
 from sam3i_edge.cli.output import Json, note, print_json, print_table, progress
 from sam3i_edge.cli.segment_many import check_outputs, segment_many_inputs
-from sam3i_edge.levels import LEVELS, Level, as_level
+from sam3i_edge.levels import LEVELS, Level, LevelChooser, as_level
 
 if TYPE_CHECKING:
     from sam3i_edge.result import Result
     from sam3i_edge.segmenter import Segmenter
 
+_CHOSEN: Mapping[LevelChooser, str] = {
+    "caller": "as asked",
+    "auto": "chosen by its wording",
+    "router": "chosen by the model's router",
+}
 Model = Annotated[
     str, typer.Option("--model", "-m", help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")
 ]
@@ -258,7 +263,7 @@ def _print(result: Result) -> None:
             zip(result.scores, result.boxes, result.areas, strict=True), start=1
         )
     ]
-    chosen = "chosen by its wording" if result.level_chosen_by == "auto" else "as asked"
+    chosen = _CHOSEN[result.level_chosen_by]
     if result.instruction is None:
         title = f"{len(result)} found by boxes (presence {result.presence:.2f})"
     else:

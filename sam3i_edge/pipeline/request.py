@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from numpy.typing import ArrayLike
 
 from sam3i_edge.bundle.manifest import Variant
 from sam3i_edge.errors import InstructionError
-from sam3i_edge.levels import Level, as_level, route
+from sam3i_edge.levels import Level, LevelChooser, as_level, route
 from sam3i_edge.pipeline.instruction import check_instruction
 from sam3i_edge.pipeline.prompt import VISUAL, BoxPrompt
+from sam3i_edge.pipeline.router import Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Request:
         cleaned: the text that is encoded.
         boxes: examples, or None.
         level: the level that answers.
-        level_chosen_by: "caller", or "auto" when the routing rule chose.
+        level_chosen_by: "caller"; where it was "auto", "router" when the bundle's learned router chose,
+            "auto" when the rules of `levels.route` did.
         threshold: least score of an instance, 0 to 1.
         suppress: largest mask IoU of two instances, 0 to 1, or None.
     """
@@ -33,7 +34,7 @@ class Request:
     cleaned: str
     boxes: BoxPrompt | None
     level: Level
-    level_chosen_by: Literal["caller", "auto"]
+    level_chosen_by: LevelChooser
     threshold: float
     suppress: float | None = None
 
@@ -46,7 +47,9 @@ class Request:
 class Rules:
     """What one variant of a model answers."""
 
-    def __init__(self, model: str, name: str, variant: Variant, threshold: float) -> None:
+    def __init__(
+        self, model: str, name: str, variant: Variant, threshold: float, router: Router | None = None
+    ) -> None:
         """Sets the rules.
 
         Args:
@@ -54,13 +57,14 @@ class Rules:
             name: name of the variant, for messages.
             variant: its levels and number of boxes.
             threshold: least score where a request names none.
+            router: chooses levels; None leaves them to the rules.
 
         Raises:
             ValueError: the threshold is not 0 to 1.
         """
         check_threshold(threshold)
         self.threshold = threshold
-        self._model, self._name, self._variant = model, name, variant
+        self._model, self._name, self._variant, self._router = model, name, variant, router
 
     def check(
         self,
@@ -73,7 +77,7 @@ class Rules:
     ) -> Request:
         """Checks all that can be checked without the image; see `Segmenter.segment` for what it refuses."""
         cleaned = VISUAL if instruction is None else check_instruction(instruction)
-        chosen = self._level(cleaned, level)
+        chosen, chosen_by = self._level(cleaned, level, routed=instruction is not None)
         prompt = self._boxes(boxes, box_labels)
         if instruction is None:
             if prompt is None:
@@ -95,7 +99,7 @@ class Rules:
             cleaned,
             prompt,
             chosen,
-            "auto" if level == "auto" else "caller",
+            chosen_by,
             self.threshold if threshold is None else threshold,
             suppress,
         )
@@ -116,18 +120,22 @@ class Rules:
             raise TypeError("each of several instructions must be a string, got None")
         return [self.check(text, level, threshold, boxes, box_labels, suppress) for text in instructions]
 
-    def _level(self, cleaned: str, level: str) -> Level:
+    def _level(self, cleaned: str, level: str, *, routed: bool) -> tuple[Level, LevelChooser]:
         levels = self._variant.levels
         if level == "auto":
-            routed = route(cleaned)
-            return routed if routed in levels else levels[0]
+            if self._router is not None and routed and len(levels) > 1:
+                return self._within(self._router.level(cleaned)), "router"
+            return self._within(route(cleaned)), "auto"
         chosen = as_level(level)
         if chosen not in levels:
             raise ValueError(
                 f"model {self._model!r} has no adapters for level {chosen!r}, only for "
                 f"{', '.join(levels)}: ask at that, or convert a SAM3-I checkpoint with its adapters"
             )
-        return chosen
+        return chosen, "caller"
+
+    def _within(self, level: Level) -> Level:
+        return level if level in self._variant.levels else self._variant.levels[0]
 
     def _boxes(self, boxes: ArrayLike | None, labels: ArrayLike | None) -> BoxPrompt | None:
         if boxes is None:
