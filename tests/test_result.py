@@ -261,7 +261,7 @@ def test_without_an_instruction():
         (lambda data: data.update(level="expert"), "level: must be 'concept', 'simple' or 'complex'"),
         (
             lambda data: data.update(level_chosen_by="me"),
-            "must be 'caller' or 'auto'",
+            "must be 'caller', 'auto' or 'router'",
         ),
         (lambda data: data.update(image_size=[30, 41]), r"image 30 x 41 has size \[30, 40\]"),
         (lambda data: data.update(timings_ms=[1]), "timings_ms: must be a valid dictionary"),
