@@ -72,7 +72,8 @@ class Router(nn.Module):
         real = (input_ids != 0)[:, None].float()  # [N, 1, T]
         near = F.gelu(self.near(tokens.transpose(1, 2) * real)) * real
         far = F.gelu(self.far(near)) * real
-        return self.levels(torch.cat((near.amax(2), far.amax(2)), dim=1))
+        found: Tensor = self.levels(torch.cat((near.amax(2), far.amax(2)), dim=1))
+        return found
 
 
 class RouterGraph(nn.Module):
@@ -172,7 +173,7 @@ def train_router(
             batch = torch.where(other, torch.randint(1, len(embedding), batch.shape), batch)
             loss = F.cross_entropy(router(batch), levels[rows], label_smoothing=_SMOOTHING)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             progress("training the router", (step + 1) / steps)

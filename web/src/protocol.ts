@@ -58,7 +58,7 @@ export type Masks = Logits | {counts: string[]};
 export interface Answer {
   instruction: string | null;
   level: Level;
-  levelChosenBy: "caller" | "auto";
+  levelChosenBy: "caller" | "auto" | "router";
   presence: number;
   scores: Float32Array;
   /** [N, 4] x0, y0, x1, y1 in pixels. */

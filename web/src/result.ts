@@ -78,7 +78,7 @@ export class Result {
   readonly instances: Instance[];
   readonly instruction: string | null;
   readonly level: Level;
-  readonly levelChosenBy: "caller" | "auto";
+  readonly levelChosenBy: "caller" | "auto" | "router";
   /** Probability 0 to 1 that the picture holds what was asked for. */
   readonly presence: number;
   /** The model's every query passed: there may be more. */

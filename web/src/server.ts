@@ -7,7 +7,7 @@ import type {Answer, Backend, Encoded, Info, Question} from "./protocol.js";
 interface ResultJson {
   instruction: string | null;
   level: Level;
-  level_chosen_by: "caller" | "auto";
+  level_chosen_by: "caller" | "auto" | "router";
   presence: number;
   instances: {score: number; box: number[]; mask: {counts: string}}[];
   timings_ms: Record<string, number>;
