@@ -106,6 +106,35 @@ def fold(tensors: Mapping[str, torch.Tensor], gates: Mapping[str, torch.Tensor])
     return Folded(kept, adapters, 4 * (_numel(tensors) - _numel(kept)))
 
 
+def unfold(
+    tensors: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor], gates: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The inverse of `fold`: adapters that give what the constants give, and can learn again.
+
+    Args:
+        tensors: our name -> tensor; what is no constant stays, and so do constants that `fresh` has.
+        fresh: state of a new model, whose values are taken for what a constant does not tell.
+        gates: as in `fold`.
+    """
+    kept = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".constants") and name not in fresh]:
+        constants, path = kept.pop(name), name.removesuffix(".constants")
+        if path.startswith("text_encoder."):
+            layers = [(f"{path}.attn.o_proj", constants[0]), (f"{path}.up_proj", constants[1])]
+        elif path.endswith(".complex"):
+            site = path.removesuffix(".complex")
+            gate_a, gate_b = gates[site][2].tolist()
+            bridge = constants[0] / gate_a if gate_a else torch.zeros_like(constants[0])
+            layers = [(f"{site}.bridge.up_proj", bridge), (f"{path}.up_proj", constants[1] / gate_b)]
+        else:
+            layers = [(f"{path}.up_proj", constants[0])]
+        for adapter in {layer.removesuffix(".up_proj").removesuffix(".attn.o_proj") for layer, _ in layers}:
+            kept |= {key: value.clone() for key, value in fresh.items() if key.startswith(f"{adapter}.")}
+        for layer, bias in layers:
+            kept |= {f"{layer}.weight": torch.zeros_like(fresh[f"{layer}.weight"]), f"{layer}.bias": bias}
+    return kept
+
+
 def with_constants(model: SAM3I, names: Iterable[str]) -> SAM3I:
     """Gives `model` the constant adapters that a folded state dict has; their values are loaded later."""
     folded = {name.removesuffix(".constants") for name in names if name.endswith(".constants")}

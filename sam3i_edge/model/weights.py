@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.files import whole_file, write_whole
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.folding import with_constants
+from sam3i_edge.model.folding import site_gates, unfold, with_constants
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 
 CONFIG_FILE = "model.json"
@@ -147,10 +147,12 @@ def load_model(folder: Path) -> SAM3I:
 def load_weights(model: SAM3I, folder: Path) -> None:
     """Copies what `save_weights` wrote into a model: the base, and the adapters that have a file.
 
+    Adapters that `convert` made constants become adapters again.
+
     Raises:
         ArtifactError: `base.safetensors` is missing, or a file is damaged or does not fit the model.
     """
-    wanted = model.state_dict()
+    wanted, gates = model.state_dict(), site_gates(model)
     for name, groups in WEIGHT_FILES.items():
         path = folder / f"{name}.safetensors"
         if not path.exists():
@@ -161,6 +163,7 @@ def load_weights(model: SAM3I, folder: Path) -> None:
             part = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}") from error
+        part = unfold(part, wanted, gates)
         expected = {key: value.shape for key, value in wanted.items() if group_of(key) in groups}
         wrong = sorted(
             key

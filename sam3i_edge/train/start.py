@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.model.config import PRESETS, ModelConfig
-from sam3i_edge.model.folding import with_constants
+from sam3i_edge.model.folding import site_gates, unfold, with_constants
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import build_model, load_weights, open_weights, read_config
 from sam3i_edge.train.run_config import TrainConfig
@@ -64,16 +64,19 @@ def load_start(model: SAM3I, config: TrainConfig) -> None:
         return
     given = open_weights(Path(config.start))
     has_adapters = any(map(adapter_of, given))
-    taught = open_weights(Path(config.teacher.weights)) if config.teacher.weights else {}
+    own, taught = model.state_dict(), {}
+    if config.teacher.weights:
+        its = open_weights(Path(config.teacher.weights), "detector")
+        taught = unfold(its, own, site_gates(model))
     new: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
+    for name, value in own.items():
         if name.startswith("image_encoder."):
             source = given.get(_BLOCK.sub(lambda n: str(_kept(config, int(n[0]))), name))
             if source is not None and _covers(source, value):
                 new[name] = source[tuple(map(slice, value.shape))]
         elif adapter_of(name) and not has_adapters:
             source = taught.get(name)
-            if name.startswith("detector.") and source is not None and source.shape == value.shape:
+            if source is not None and source.shape == value.shape:
                 new[name] = source
         elif name not in given or given[name].shape != value.shape:
             raise ArtifactError(

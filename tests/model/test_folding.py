@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import official
 
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.model.folding import ConstantTextAdapter, FoldedAdapter, fold, site_gates
+from sam3i_edge.model.folding import ConstantTextAdapter, FoldedAdapter, fold, site_gates, unfold
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import build_model
 
@@ -59,6 +59,23 @@ def test_folding_changes_nothing(case: str, level: str) -> None:
     for name in ("logits", "boxes", "presence", "mask_logits", "fused", "queries"):
         a, b = getattr(got, name), getattr(want, name)
         assert torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_folded_can_learn_again(case: str) -> None:
+    """It answers the same, and is whole."""
+    model, fresh = official.build(), SAM3I(official.build().config)
+    _silence(model, *CASES[case])
+    folded = fold(model.state_dict(), site_gates(model))
+    whole = unfold(folded.tensors, fresh.state_dict(), site_gates(fresh))
+    again = unfold(whole, fresh.state_dict(), site_gates(fresh))
+    assert all(again[name] is value for name, value in whole.items())
+    fresh.load_state_dict(whole)
+    for level in LEVELS:
+        _, want = official.predict(model, level)
+        _, got = official.predict(fresh.eval(), level)
+        for name in ("logits", "boxes", "mask_logits", "fused"):
+            torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-4, atol=1e-4)
 
 
 def test_everything_as_released_becomes_vectors() -> None:

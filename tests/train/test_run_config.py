@@ -58,15 +58,15 @@ def change(path, value):
         (
             ["stages", 2, "name"],
             "4",
-            r"stages\[2\].name: must be 'image', 'base', 'detail', '1', '2' or '3', got '4'",
+            r"stages\[2\].name: must be 'image', 'distill', 'base', 'detail', '1', '2' or '3', got '4'",
         ),
         (["stages", 2, "name"], "base", "in that order and once each"),
         (
             ["stages", 0, "trainable"],
             ["base"],
-            r"stages\[0\]: stage 'image' trains \[\"image\"\] and no other",
+            r"stages\[0\]: stages 'image' and 'distill' train \[\"image\"\] and no other",
         ),
-        (["stages", 2, "trainable"], ["simple", "image"], r"stages\[2\]: stage 'image' trains"),
+        (["stages", 2, "trainable"], ["simple", "image"], r"stages\[2\]: stages 'image' and 'distill' train"),
         (["losses", "attributes"], 0, "stage 'image' needs losses.attributes above 0"),
         (["data"], [], r"data is an empty list: name a source, or"),
         (["data"], [{"weight": 0}], r"data\.sources\[0\]: weight must be above 0, got 0"),
