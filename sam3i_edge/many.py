@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sam3i_edge.errors import ImageError, StreamError
+from sam3i_edge.following import Follower
 from sam3i_edge.inputs.find import Input
 from sam3i_edge.inputs.picture import Picture
 from sam3i_edge.levels import Level
 from sam3i_edge.outputs.answer import Answer, Output
 from sam3i_edge.segmenter import Segmenter
-from sam3i_edge.tracking import TrackerName, open_tracker
+from sam3i_edge.tracking import TrackerName
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ def segment_many(
     threshold: float | None = None,
     suppress: float | None = None,
     tracker: TrackerName | None = None,
+    smoothing: float = 0.0,
     bgr: bool = False,
     told: Callable[[Report], None] = lambda report: None,
     stopped: Callable[[], bool] = lambda: False,
@@ -64,7 +66,8 @@ def segment_many(
         level: as in `Segmenter.segment`.
         threshold: likewise.
         suppress: likewise.
-        tracker: gives the instances of videos and cameras their ids, one a tracker an instruction.
+        tracker: gives the instances of videos and cameras their ids, one tracker an instruction.
+        smoothing: as in `Segmenter.stream`, where there is a tracker.
         bgr: arrays in files are in OpenCV's order.
         told: called after each picture.
         stopped: asked after each picture; True ends the run as if there were no more.
@@ -77,7 +80,7 @@ def segment_many(
     for one in inputs:
         follow = None
         if tracker is not None and one.moving:
-            follow = [open_tracker(tracker) for _ in instructions]
+            follow = [Follower(tracker, smoothing) for _ in instructions]
         for picture, failed in _pictures(one, report):
             waiting = [output for output in outputs if picture.name not in output.kept]
             if not waiting and (follow is None or failed is not None):
@@ -95,10 +98,7 @@ def segment_many(
                         pixels, list(instructions), level=level, threshold=threshold, suppress=suppress
                     )
                     if follow is not None:
-                        results = [
-                            replace(result, track_ids=its.update(result))
-                            for its, result in zip(follow, results, strict=True)
-                        ]
+                        results = [its.follow(result) for its, result in zip(follow, results, strict=True)]
                     answer = Answer(picture.name, results, picture.seconds)
             for output in waiting:
                 output.write(answer)

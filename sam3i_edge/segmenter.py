@@ -222,6 +222,7 @@ class Segmenter:
         timeout: float = 10.0,
         reconnect: float = 0.0,
         tracker: TrackerName = "iou",
+        smoothing: float = 0.0,
     ) -> Stream:
         """Segments the same thing in frame after frame and follows its instances from frame to frame.
 
@@ -246,6 +247,8 @@ class Segmenter:
             tracker: "iou" compares masks and predicts nothing; "bytetrack" and "ocsort" predict motion from
                 boxes, so that things that cross keep their ids, and need the extra `track`. Theirs is 0 in
                 the first frame of a track. Figures are in docs/tracking.md.
+            smoothing: 0 to below 1, how much of a track's score before stays in the next; 0 leaves scores as
+                each frame has them. The rule is in `sam3i_edge.following`.
 
         Returns:
             An iterator with one result a frame, in order. Close it, or use it in a `with` statement.
@@ -253,7 +256,8 @@ class Segmenter:
         Raises:
             ImportError: at the call, the library of the tracker is not installed.
             InstructionError, ValueError: at the call, as in `segment`; the timeout is not above 0; the
-                tracker is unknown; `reconnect` is below 0, not finite, or asked of a file or of images.
+                tracker is unknown; `smoothing` is out of range; `reconnect` is below 0, not finite, or asked
+                of a file or of images.
             TypeError: at the call, `frames` is none of these, or `bgr` is said of a camera or a video.
             StreamError: while iterating, when the source cannot be opened, stalls, fails, or is live and
                 stops. A file that ends, also one at an address, ends the iteration.
@@ -270,6 +274,7 @@ class Segmenter:
             timeout=timeout,
             reconnect=reconnect,
             tracker=tracker,
+            smoothing=smoothing,
         )
 
     def close(self) -> None:

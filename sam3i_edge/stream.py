@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import weakref
 from collections.abc import Callable, Iterator
 
+from sam3i_edge.following import Follower
 from sam3i_edge.pipeline.frames import Newest, Source, open_frames
 from sam3i_edge.pipeline.preprocess import ImageSource
 from sam3i_edge.pipeline.request import Request
 from sam3i_edge.pipeline.video import Video
 from sam3i_edge.result import Result
-from sam3i_edge.tracking import TrackerName, open_tracker
+from sam3i_edge.tracking import TrackerName
 
 
 class Stream(Iterator[Result]):
@@ -33,6 +33,7 @@ class Stream(Iterator[Result]):
         timeout: float = 10.0,
         reconnect: float = 0.0,
         tracker: TrackerName = "iou",
+        smoothing: float = 0.0,
     ) -> None:
         """Checks the arguments; nothing is opened before the first result is asked for.
 
@@ -45,11 +46,13 @@ class Stream(Iterator[Result]):
             timeout: see `Segmenter.stream`.
             reconnect: see `Segmenter.stream`.
             tracker: see `Segmenter.stream`.
+            smoothing: see `Segmenter.stream`.
 
         Raises:
             ImportError: the tracker's library is not installed.
-            ValueError: the tracker is unknown, the timeout is not above 0, the number of the camera is
-                negative, or `reconnect` is negative, not finite or asked of what is not live.
+            ValueError: the tracker is unknown, `smoothing` out of range, the timeout is not above 0, the
+                number of the camera is negative, or `reconnect` is negative, not finite or asked of what is
+                not live.
             TypeError: the source is none of these.
         """
         if not timeout > 0:
@@ -58,7 +61,7 @@ class Stream(Iterator[Result]):
             raise ValueError(f"reconnect must be at least 0 seconds, got {reconnect}")
         self._request = check(instruction)
         self._check, self._segment = check, segment
-        self._tracker = open_tracker(tracker)
+        self._follower = Follower(tracker, smoothing)
         self._tracked: tuple[Request, tuple[int, int]] | None = None
         self._closed = False
         frames, name, live = open_frames(source, reconnect)
@@ -113,9 +116,9 @@ class Stream(Iterator[Result]):
             request = self._request
             result = self._segment(frame, request)
             if self._tracked != (request, result.image_size):
-                self._tracker.reset()
+                self._follower.reset()
                 self._tracked = request, result.image_size
-            return dataclasses.replace(result, track_ids=self._tracker.update(result))
+            return self._follower.follow(result)
         except BaseException:  # whatever it is, the camera is let go of
             self.close()
             raise

@@ -27,9 +27,11 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python",
     "PIL": "pillow",
     "google": "protobuf",
+    "rerun": "rerun-sdk",
 }  # module: what installs it, where the names differ
 ON_USE = {
     "av": "video",
+    "rerun": "rerun",
     "trackers": "track",
     "torch": "train",
     "supervision": "supervision",

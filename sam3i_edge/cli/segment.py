@@ -92,6 +92,13 @@ def segment(
         str | None,
         typer.Option("--track", metavar="TRACKER", help="Ids from frame to frame: iou, bytetrack or ocsort."),
     ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --track, how much of a track's score before stays, below 1."),
+    ] = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Show it in rerun's viewer; -o FILE.rrd keeps it.")
+    ] = False,
     bgr: Annotated[
         bool, typer.Option("--bgr", help="Arrays (.npy) are in OpenCV's order, blue first.")
     ] = False,
@@ -101,9 +108,9 @@ def segment(
         typer.Option(
             "--output",
             "-o",
-            help="A picture (.png, .jpg), a folder of them, a video (.mp4), COCO (.json), lines (.jsonl). "
-            "May be given several times; folders, .json and .jsonl go on where they stopped. [default: of "
-            "one picture IMAGE-segmented.png here; none with --json]",
+            help="A picture (.png, .jpg), a folder of them, a video (.mp4), COCO (.json), lines (.jsonl), "
+            "rerun (.rrd). May be given several times; folders, .json and .jsonl go on where they stopped. "
+            "[default: of one picture IMAGE-segmented.png here; none with --json]",
         ),
     ] = None,
     topic: Annotated[
@@ -130,6 +137,8 @@ def segment(
         raise typer.BadParameter("--json is one object and --jsonl a line a picture: give one of them")
     if track is not None and track not in TRACKERS:
         raise typer.BadParameter(f"--track {track!r}: choose from {', '.join(TRACKERS)}")
+    if smooth is not None and (track is None or smooth >= 1):
+        raise typer.BadParameter("--smooth is of the scores of tracks, and below 1: give --track too")
     texts = list(instruction or ()) + ([] if instructions is None else read_instructions(instructions))
     if not texts and len(inputs) > 1:
         *inputs, last = inputs
@@ -152,7 +161,7 @@ def segment(
         return
     if os.environ.get("SAM3I_LOG") != "debug":
         silence_opencv()
-    if len(inputs) == 1 and len(texts) < 2 and not (jsonl or track or bgr or every > 1):
+    if len(inputs) == 1 and len(texts) < 2 and not (jsonl or track or bgr or rerun or every > 1):
         picture = _one_picture(inputs[0], paths)
         if picture is not None:
             with_model = partial(_opened, model, open_segmenter)
@@ -165,7 +174,7 @@ def segment(
         raise typer.BadParameter("--track is for the frames of videos and cameras, and there are none")
     if bgr and not any(one.arrays for one in found):
         raise typer.BadParameter("--bgr is for arrays (.npy); pictures, videos and cameras tell their order")
-    check_outputs(paths, found, printed=jsonl)
+    check_outputs(paths, found, shown=jsonl or rerun)
     with _opened(model, open_segmenter) as segmenter:
         segment_many_inputs(
             segmenter,
@@ -173,10 +182,12 @@ def segment(
             texts,
             paths,
             printed=jsonl,
+            watched=rerun,
             as_json=as_json,
             level=asked,
             suppress=suppress,
             tracker=track,
+            smoothing=smooth or 0.0,
             bgr=bgr,
         )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sam3i_edge.segmenter import Segmenter
 
 
-def check_outputs(paths: Sequence[Path], inputs: Sequence[Input], *, printed: bool) -> None:
+def check_outputs(paths: Sequence[Path], inputs: Sequence[Input], *, shown: bool) -> None:
     """Refuses what cannot be written, before a model is opened.
 
     Raises:
@@ -31,7 +31,7 @@ def check_outputs(paths: Sequence[Path], inputs: Sequence[Input], *, printed: bo
     from sam3i_edge.masks import overlay
     from sam3i_edge.outputs.open import check_output
 
-    if not paths and not printed:
+    if not paths and not shown:
         raise typer.BadParameter(
             "say where the results go: -o FOLDER, -o FILE.json (COCO), .jsonl or .mp4, or --jsonl"
         )
@@ -48,6 +48,7 @@ def segment_many_inputs(
     paths: Sequence[Path],
     *,
     printed: bool,
+    watched: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -59,6 +60,7 @@ def segment_many_inputs(
     from sam3i_edge.many import segment_many
     from sam3i_edge.outputs.lines import Printed
     from sam3i_edge.outputs.open import open_output
+    from sam3i_edge.outputs.rerun import rerun_log
 
     info = segmenter.info
     settings = {
@@ -74,6 +76,7 @@ def segment_many_inputs(
     with contextlib.ExitStack() as stack:
         outputs: list[Output] = [stack.enter_context(open_output(path, settings)) for path in paths]
         outputs += [Printed(sys.stdout)] if printed else []
+        outputs += [stack.enter_context(rerun_log())] if watched else []
         stopped = stack.enter_context(_stopped_by_hand()) if any(one.live for one in inputs) else []
         tell = stack.enter_context(rated_progress("pictures", total))
 

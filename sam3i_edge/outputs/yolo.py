@@ -1,7 +1,7 @@
 """YOLO's segmentation text: a folder with data.yaml, images/ and labels/, a line an instance.
 
 The format has one ring an instance. Parts and holes are joined to it by seams of no width, so that what the
-ring encloses by the even-odd rule is the mask.
+ring encloses, by the even-odd rule or by its winding, is the mask.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write_yolo(
 def one_ring(mask: Mapping[str, Any]) -> NDArray[np.float64]:
     """A mask's parts and holes as one ring, [P, 2] (x, y) px; empty where the mask is."""
     rings = [
-        np.asarray(ring, np.float64)
+        _directed(ring.astype(np.float64), outer=ring is exterior)
         for exterior, holes in polygons(rle.decode(mask))
         for ring in (exterior, *holes)
     ]
@@ -72,3 +72,10 @@ def one_ring(mask: Mapping[str, Any]) -> NDArray[np.float64]:
         seam = int(np.square(joined - ring[0]).sum(axis=1).argmin())
         joined = np.concatenate([joined[: seam + 1], ring, ring[:1], joined[seam:]])
     return joined
+
+
+def _directed(ring: NDArray[np.float64], *, outer: bool) -> NDArray[np.float64]:
+    """The ring in the direction in which a hole takes from what is around it."""
+    x, y = ring.T
+    positive = float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) > 0
+    return ring if positive is outer else ring[::-1]
