@@ -15,7 +15,8 @@ from sam3i_edge.measure.schema import Conditions
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _PACKAGES = (
-    "numpy", "onnxruntime", "openvino", "torch", "coremltools", "opencv-python", "pillow", "tokenizers",
+    "numpy", "onnxruntime", "openvino", "torch", "coremltools", "ai-edge-litert", "opencv-python", "pillow",
+    "tokenizers",
 )  # fmt: skip
 
 
