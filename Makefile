@@ -90,8 +90,8 @@ kernels-aot: $(VENV)/.dev ## compiles every GPU kernel, without a GPU, and check
 	$(BIN)/python scripts/kernels_aot.py
 
 clean: ## removes what building and testing leave; keeps the environment and runs/
-	rm -rf build dist demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find sam3i_edge kernels export runtimes tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist demo-output site ros/sam3i_ros/build ros/sam3i_ros/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sam3i_edge kernels export runtimes tests benchmarks scripts ros -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## removes the environments too
 	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros web/node_modules

@@ -161,6 +161,15 @@ class Client:
                 rclpy.spin_once(self.node, timeout_sec=0.05)
         return found()
 
+    def refused(self, message: object, reason: str, publisher: object = None) -> None:
+        """Publishes an image until diagnostics say for what reason it is refused."""
+        deadline = time.monotonic() + PATIENCE
+        while not (self.status and reason in self.status.message):
+            assert time.monotonic() < deadline, self.status
+            (publisher or self.image).publish(message)
+            rclpy.spin_once(self.node, timeout_sec=0.2)
+        assert self.status.level == DiagnosticStatus.ERROR
+
 
 def image(pixels: np.ndarray, encoding: str = "rgb8", number: int = 1, padding: int = 0) -> Image:
     """A message of [H, W, C] pixels whose stamp is `number` seconds; its rows are padded."""
