@@ -1,5 +1,6 @@
 /** The page: a picture or a camera, an instruction, and what the model finds. */
-import {PALETTE, Segmenter, type AskOptions, type Info, type Level, type Result, type Scene} from "@sam3i/web";
+import {PALETTE, Segmenter, type AskOptions, type Info, type Level, type Scene} from "@sam3i/web";
+import {View, type Box} from "./view.js";
 
 interface Site {
   /** Address of the bundle; where it is null the page's own server is asked. */
@@ -8,25 +9,19 @@ interface Site {
   examples: {file: string; instructions: string[]}[];
 }
 
-type Box = [number, number, number, number];
-
-const LONGEST = 1280; // pixels of the canvas
 const MOST_HISTORY = 20;
 const DRAG = 6; // pixels from which on a click is a box
 
 const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
-const canvas = $<HTMLCanvasElement>("canvas"), video = $<HTMLVideoElement>("video");
+const view = new View($<HTMLCanvasElement>("canvas"));
+const {canvas} = view;
+const video = $<HTMLVideoElement>("video");
 const input = $<HTMLInputElement>("instruction"), level = $<HTMLSelectElement>("level");
 const threshold = $<HTMLInputElement>("threshold"), precision = $<HTMLSelectElement>("precision");
 
 let site: Site;
 let segmenter: Segmenter | undefined;
 let scene: Scene | undefined;
-let picture: ImageBitmap | undefined;
-let result: Result | undefined;
-const hidden = new Set<number>();
-let examples: {box: Box; label: number}[] = [];
-let drawing: Box | undefined;
 const asked: string[] = [];
 let recalled = -1;
 let camera: AbortController | undefined;
@@ -82,7 +77,7 @@ async function openModel(): Promise<void> {
       },
     });
   showInfo(segmenter.info);
-  if (picture) await encode(picture);
+  if (view.picture) await encode(view.picture);
 }
 
 function showInfo(info: Info): void {
@@ -111,9 +106,7 @@ async function encode(source: Blob | ImageBitmap): Promise<void> {
 }
 
 function forget(): void {
-  result = undefined;
-  examples = [];
-  hidden.clear();
+  view.forget();
   showResult();
 }
 
@@ -122,36 +115,9 @@ async function openPicture(file: Blob): Promise<void> {
   stopCamera();
   if (!segmenter) throw new Error("the model is not open yet: wait for it");
   await encode(file);
-  picture?.close();
-  picture = await createImageBitmap(file);
+  view.show(await createImageBitmap(file));
   forget();
   if (input.value.trim()) await ask();
-}
-
-function onScreen(): {width: number; height: number; scale: number} {
-  const {width, height} = picture!, scale = Math.min(2, LONGEST / Math.max(width, height));
-  return {width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)), scale};
-}
-
-function draw(): void {
-  canvas.hidden = !picture;
-  $("empty").hidden = !!picture;
-  if (!picture) return;
-  const {width, height, scale} = onScreen();
-  Object.assign(canvas, {width, height});
-  const context = canvas.getContext("2d", {willReadFrequently: true})!;
-  context.drawImage(picture, 0, 0, width, height);
-  result?.draw(canvas, {only: [...result.instances.keys()].filter((number) => !hidden.has(number))});
-  context.lineWidth = 2;
-  context.setLineDash([6, 4]);
-  const shown = drawing ? [...examples, {box: drawing, label: 1}] : examples;
-  for (const {box, label} of shown) {
-    const [x0, y0, x1, y1] = box.map((side) => side * scale) as Box;
-    context.strokeStyle = label ? "#3ad17c" : "#ff5348";
-    context.strokeRect(x0, y0, x1 - x0, y1 - y0);
-  }
-  const found = result ? `${result.instances.length} found by “${result.instruction ?? "boxes"}”` : "nothing asked yet";
-  canvas.setAttribute("aria-label", `Picture of ${picture.width} by ${picture.height} pixels, ${found}`);
 }
 
 // Questions and answers
@@ -165,18 +131,22 @@ async function ask(): Promise<void> {
   if (text) remember(text);
   if (camera) return restartStream();
   if (!scene) throw new Error("there is no picture: open one, or choose an example");
-  result = await scene.segment(text || (examples.length ? null : input.value), {
+  const {examples} = view;
+  const result = await scene.segment(text || (examples.length ? null : input.value), {
     ...options(), boxes: examples.map(({box}) => box), boxLabels: examples.map(({label}) => label),
     ...(text ? {} : {level: "auto" as const}),
   });
-  hidden.clear();
+  view.result = result;
+  view.hidden.clear();
   showResult();
   showTimings({...scene.timings, ...result.timings});
 }
 
 function showResult(): void {
-  draw();
-  $("clear").hidden = !examples.length;
+  const {result} = view;
+  view.draw();
+  $("empty").hidden = !!view.picture;
+  $("clear").hidden = !view.examples.length;
   if (!result) {
     $("answer").textContent = "";
     $("found").replaceChildren();
@@ -194,8 +164,8 @@ function showResult(): void {
 }
 
 function row(number: number): HTMLLIElement {
-  const {score, box} = result!.instances[number]!, line = document.createElement("li");
-  const show = button("", "show", !hidden.has(number), () => toggle(number));
+  const {score, box} = view.result!.instances[number]!, line = document.createElement("li");
+  const show = button("", "show", !view.hidden.has(number), () => toggle(number));
   const chip = document.createElement("i");
   chip.style.background = `rgb(${PALETTE[number % PALETTE.length]})`;
   show.append(chip, `${number + 1}: ${score.toFixed(2)}`);
@@ -203,7 +173,7 @@ function row(number: number): HTMLLIElement {
   line.append(show);
   if (segmenter!.info.maxBoxes && !camera) {
     for (const [text, kind, label] of [["Keep", "keep", 1], ["Exclude", "exclude", 0]] as const) {
-      line.append(button(text, kind, labelOf(box) === label, () => mark(box, label)));
+      line.append(button(text, kind, view.labelOf(box) === label, () => mark(box, label)));
     }
   }
   return line;
@@ -215,22 +185,17 @@ function showTimings(timings: Readonly<Record<string, number>>): void {
 }
 
 function toggle(number: number): void {
-  if (!result?.instances[number]) return;
-  if (!hidden.delete(number)) hidden.add(number);
+  if (!view.result?.instances[number]) return;
+  if (!view.hidden.delete(number)) view.hidden.add(number);
   showResult();
 }
 
-const same = (a: Box, b: Box) => a.every((side, corner) => Math.abs(side - b[corner]!) < 1);
-const labelOf = (box: Box) => examples.find((one) => same(one.box, box))?.label;
-
 /** Makes a box an example, or none where it was one of this kind, and asks again. */
 function mark(box: Box, label: number): void {
-  const was = labelOf(box), others = examples.filter((one) => !same(one.box, box));
-  if (was !== label && others.length >= segmenter!.info.maxBoxes) {
-    return say(`the model takes ${segmenter!.info.maxBoxes} boxes at most: take one back first`);
-  }
-  examples = was === label ? others : [...others, {box, label}];
-  draw();
+  const examples = view.marked(box, label), {maxBoxes} = segmenter!.info;
+  if (examples.length > maxBoxes) return say(`the model takes ${maxBoxes} boxes at most: take one back first`);
+  view.examples = examples;
+  view.draw();
   void run(ask);
 }
 
@@ -288,11 +253,10 @@ async function follow(signal: AbortSignal): Promise<void> {
   if (!text) say("the camera is on: write what to segment");
   try {
     for await (const {frame, result: found} of segmenter!.stream(video, text || "anything", {...options(), signal})) {
-      picture?.close();
-      picture = await createImageBitmap(frame);
-      result = text ? found : undefined;
+      view.show(await createImageBitmap(frame));
+      view.result = text ? found : undefined;
       showResult();
-      if (result) showTimings(result.timings);
+      if (text) showTimings(found.timings);
     }
   } catch (error) {
     if (!signal.aborted) say((error as Error).message);
@@ -306,50 +270,34 @@ function stopCamera(): void {
   for (const track of (video.srcObject as MediaStream).getTracks()) track.stop();
   video.srcObject = null;
   $("camera").setAttribute("aria-pressed", "false");
-  if (picture) void run(() => encode(picture!)); // the last frame is a picture like others
+  if (view.picture) void run(() => encode(view.picture!)); // the last frame is a picture like others
 }
 
 // What the user does
 
-function place(event: PointerEvent): [number, number] {
-  const shown = canvas.getBoundingClientRect();
-  const clip = (at: number, most: number) => Math.min(Math.max(at, 0), most);
-  return [
-    clip((event.clientX - shown.x) / shown.width * picture!.width, picture!.width),
-    clip((event.clientY - shown.y) / shown.height * picture!.height, picture!.height),
-  ];
-}
-
-/** The smallest of what was found at a place. */
-function instanceAt(x: number, y: number): number | undefined {
-  if (!result) return undefined;
-  const {width, height, instances} = result;
-  const at = Math.min(Math.floor(y), height - 1) * width + Math.min(Math.floor(x), width - 1);
-  const here = [...instances.keys()].filter((number) => instances[number]!.mask[at]);
-  return here.sort((a, b) => instances[a]!.area - instances[b]!.area)[0];
-}
-
 function click(x: number, y: number, exclude: boolean): void {
-  const number = instanceAt(x, y);
+  const number = view.instanceAt(x, y);
   if (number === undefined) return;
-  if (segmenter!.info.maxBoxes && !camera) mark(result!.instances[number]!.box, exclude ? 0 : 1);
+  if (segmenter!.info.maxBoxes && !camera) mark(view.result!.instances[number]!.box, exclude ? 0 : 1);
   else toggle(number);
 }
 
 canvas.addEventListener("pointerdown", (event) => {
   if (!segmenter || event.button) return;
-  const from = place(event), drags = segmenter.info.maxBoxes > 0 && !camera && event.pointerType === "mouse";
+  const from = view.place(event), drags = segmenter.info.maxBoxes > 0 && !camera && event.pointerType === "mouse";
   const ending = new AbortController(), once = {signal: ending.signal};
   canvas.addEventListener("pointermove", (moved) => {
     if (!drags || Math.hypot(moved.clientX - event.clientX, moved.clientY - event.clientY) < DRAG) return;
-    const to = place(moved);
-    drawing = [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1])];
-    draw();
+    const to = view.place(moved);
+    view.drawing = [
+      Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1]),
+    ];
+    view.draw();
   }, once);
   addEventListener("pointerup", () => {
     ending.abort();
-    const box = drawing;
-    drawing = undefined;
+    const box = view.drawing;
+    view.drawing = undefined;
     if (!box) click(...from, event.shiftKey);
     else if (box[0] < box[2] && box[1] < box[3]) mark(box, event.shiftKey ? 0 : 1);
   }, once);
@@ -361,10 +309,10 @@ $("form").addEventListener("submit", (event) => {
   void run(ask);
 });
 threshold.addEventListener("input", () => { $("least").textContent = Number(threshold.value).toFixed(2); });
-for (const field of [threshold, level]) field.addEventListener("change", () => { if (result) void run(ask); });
+for (const field of [threshold, level]) field.addEventListener("change", () => { if (view.result) void run(ask); });
 precision.addEventListener("change", () => void run(async () => {
   await openModel();
-  if (result) await ask();
+  if (view.result) await ask();
 }));
 $("open").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", (event) => {
@@ -374,9 +322,9 @@ $("file").addEventListener("change", (event) => {
 });
 $("camera").addEventListener("click", () => camera ? stopCamera() : void run(startCamera));
 $("clear").addEventListener("click", () => {
-  examples = [];
+  view.examples = [];
   $("clear").hidden = true;
-  draw();
+  view.draw();
   if (input.value.trim()) void run(ask);
 });
 input.addEventListener("keydown", (event) => {

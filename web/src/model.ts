@@ -7,18 +7,13 @@ import {LEVELS, route, type Level} from "./levels.js";
 import {chooseVariant, dataOf, filesOf, levelsOf, notesOf, readManifest, type Manifest, type Variant} from "./manifest.js";
 import {checkSize, pixelValues} from "./pixels.js";
 import type {Answer, Encoded, Info, LoadOptions, Logits, Progress, Question} from "./protocol.js";
+import {RUNTIME_BYTES, checkBrowser, chooseThreads, startRuntime} from "./runtime.js";
 import {Tokenizer, type TokenIds} from "./tokenizer.js";
-
-// Set by build.mjs: the name, bytes and sha256 of ONNX Runtime's gzipped wasm, which lies beside the worker.
-declare const ORT_WASM: {name: string; bytes: number; sha256: string} | null;
 
 const MOST_LOGIT = 1e30;
 const SCENES = 4;
 const TEXTS = 64;
 const VISUAL = "visual"; // the text of a question by boxes alone
-const SIMD = Uint8Array.of(
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-);
 
 type Tensors = Record<string, ort.Tensor>;
 type Clock = Record<string, number>;
@@ -67,9 +62,7 @@ export class Model {
 
   /** Fetches, verifies and opens a bundle; see `Segmenter.load` for what it refuses. */
   static async load(root: URL, options: LoadOptions, tell: (progress: Progress) => void): Promise<Model> {
-    if (!WebAssembly.validate(SIMD)) {
-      throw new RuntimeUnavailable("this browser has no WebAssembly SIMD: use Chrome 91, Firefox 89, Safari 16.4 or newer");
-    }
+    checkBrowser();
     const notes = new Set<string>();
     const device = options.device === "auto" ? "wasm" : options.device;
     const threads = chooseThreads(options.threads, notes);
@@ -86,7 +79,7 @@ export class Model {
         `${size(options.maxBytes)}: pass maxBytes to have it all the same, or run it by 'sam3i-edge demo --server'`);
     }
     let seen = 0;
-    const total = model + (ORT_WASM?.bytes ?? 0);
+    const total = model + RUNTIME_BYTES;
     const count: OnBytes = (bytes) => {
       seen += bytes;
       tell({text: `fetching ${manifest.name}`, share: 0.9 * Math.min(1, seen / total)});
@@ -299,36 +292,6 @@ export class Model {
       throw new ArtifactError(`graph ${name} cannot be opened (${(error as Error).message}): export the bundle again`);
     }
   }
-}
-
-function chooseThreads(asked: number | undefined, notes: Set<string>): number {
-  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= 64)) {
-    throw new RangeError(`threads must be 1 to 64, got ${asked}`);
-  }
-  if (asked === 1) return 1;
-  if (!globalThis.crossOriginIsolated) {
-    notes.add("one thread: this page is not cross-origin isolated, its server sends no COOP and COEP headers");
-    return 1;
-  }
-  return asked ?? Math.max(1, Math.min(4, navigator.hardwareConcurrency));
-}
-
-async function startRuntime(device: string, threads: number, files: Files, count: OnBytes): Promise<void> {
-  const here = new URL(".", import.meta.url);
-  ort.env.logLevel = "error";
-  ort.env.wasm.numThreads = threads;
-  if (!ORT_WASM) { // the worker for WebGPU: its runtime is copied beside it by whoever wants it
-    const gpu = (navigator as {gpu?: {requestAdapter(): Promise<unknown>}}).gpu;
-    if (device !== "webgpu" || !await gpu?.requestAdapter()) {
-      throw new RuntimeUnavailable("this browser gives no WebGPU adapter: load with device 'wasm'");
-    }
-    ort.env.wasm.wasmPaths = here.href;
-    return;
-  }
-  const packed = await files.read({url: new URL(ORT_WASM.name, here), ...ORT_WASM}, count);
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  ort.env.wasm.wasmBinary = await new Response(unpacked).arrayBuffer();
-  ort.env.wasm.wasmPaths = {mjs: new URL("ort-wasm-simd-threaded.mjs", here).href};
 }
 
 function checkFinite(name: string, values: Float32Array): void {

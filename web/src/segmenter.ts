@@ -1,11 +1,11 @@
 /** `Segmenter`, the door to a model in the browser. */
-import {ImageError, RuntimeUnavailable, Superseded, fromPlain} from "./errors.js";
+import {ImageError, Superseded} from "./errors.js";
 import type {Level} from "./levels.js";
 import {checkSize} from "./pixels.js";
-import type {Answer, Backend, Encoded, Info, Progress, Question} from "./protocol.js";
+import type {Backend, Encoded, Info, Progress, Question} from "./protocol.js";
 import {Result} from "./result.js";
-import {ServerBackend} from "./server.js";
-import type {Call, Reply} from "./worker.js";
+import {ServerBackend} from "./server_backend.js";
+import {WorkerBackend} from "./worker_backend.js";
 
 /** A picture, a file of one, or what shows one now. */
 export type ImageInput =
@@ -60,18 +60,9 @@ export class Segmenter {
     if (!root.pathname.endsWith("/")) root.pathname += "/";
     const device = options.device ?? "auto";
     const script = options.worker ?? new URL(device === "webgpu" ? "./worker-webgpu.js" : "./worker.js", import.meta.url);
-    const backend = new WorkerBackend(script, options.onProgress);
-    try {
-      backend.info = await backend.call<Info>({
-        call: "load", root: root.href,
-        options: {
-          precision: options.precision ?? "auto", device, threads: options.threads, maxBytes: options.maxBytes ?? 256e6,
-        },
-      });
-    } catch (error) {
-      backend.close();
-      throw error;
-    }
+    const backend = await WorkerBackend.open(script, root, {
+      precision: options.precision ?? "auto", device, threads: options.threads, maxBytes: options.maxBytes ?? 256e6,
+    }, options.onProgress);
     return new Segmenter(backend);
   }
 
@@ -241,61 +232,5 @@ async function checkHeader(file: Blob): Promise<void> {
     checkSize(picture.naturalWidth, picture.naturalHeight);
   } finally {
     URL.revokeObjectURL(url);
-  }
-}
-
-// A union's members lose their own keys in Omit, unless it is taken of each.
-type Unnumbered<T> = T extends unknown ? Omit<T, "id"> : never;
-
-class WorkerBackend implements Backend {
-  info!: Info;
-  readonly #worker: Worker;
-  readonly #open = new Map<number, {resolve: (value: never) => void; reject: (error: Error) => void}>();
-  #last = 0;
-  #failed: Error | undefined;
-
-  constructor(script: string | URL, onProgress?: (progress: Progress) => void) {
-    this.#worker = new Worker(script, {type: "module"});
-    this.#worker.onmessage = ({data}: MessageEvent<Reply>) => {
-      if ("progress" in data) return onProgress?.(data.progress);
-      const call = this.#open.get(data.id);
-      this.#open.delete(data.id);
-      if ("error" in data) call?.reject(fromPlain(data.error));
-      else call?.resolve(data.value as never);
-    };
-    this.#worker.onerror = (event) => this.#fail(new RuntimeUnavailable(
-      `the worker ${script} failed (${event.message || "it cannot be fetched"}): it must lie at this page's own address`));
-  }
-
-  call<T>(call: Unnumbered<Call>, transfer: Transferable[] = []): Promise<T> {
-    if (this.#failed) return Promise.reject(this.#failed);
-    const id = ++this.#last;
-    return new Promise<T>((resolve, reject) => {
-      this.#open.set(id, {resolve, reject});
-      this.#worker.postMessage({...call, id}, transfer);
-    });
-  }
-
-  encode(picture: ImageBitmap | Blob): Promise<Encoded> {
-    return this.call({call: "encode", picture}, picture instanceof Blob ? [] : [picture]);
-  }
-
-  segment(scene: number, question: Question): Promise<Answer> {
-    return this.call({call: "segment", scene, question});
-  }
-
-  release(scene: number): void {
-    if (!this.#failed) this.#worker.postMessage({id: 0, call: "release", scene} satisfies Call); // nobody waits for it
-  }
-
-  close(): void {
-    this.#fail(new RuntimeUnavailable("this Segmenter was closed: load a new one"));
-    this.#worker.terminate();
-  }
-
-  #fail(error: Error): void {
-    this.#failed ??= error;
-    for (const {reject} of this.#open.values()) reject(this.#failed);
-    this.#open.clear();
   }
 }
