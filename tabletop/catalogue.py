@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from objects import MAKERS, Object, make
 from scipy.spatial import ConvexHull
 
-MADE = 10  # meshes of our own for each category
+MADE = 40  # meshes of our own for each category
 _KEPT = 5  # one of so many is kept for validation, of ours and of those of others
 
 

@@ -181,7 +181,7 @@ def test_a_balls_outline_is_the_circle_that_geometry_says():
 
 def test_the_visible_share_counts_what_lies_beyond_the_border(catalogue, renderer):
     cut = 0
-    for seed in range(30):
+    for seed in range(60):
         setting = draw(seed, catalogue, held_out=True)
         _, identities, visible = renderer.render(setting)
         for n, thing in enumerate(setting.objects):
