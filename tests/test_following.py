@@ -41,6 +41,8 @@ def test_scores_are_moving_averages_of_their_tracks_best_first():
     assert second.scores.tolist() == pytest.approx([0.25 * 0.5 + 0.75 * 0.9, 0.25 * 0.8 + 0.75 * 0.6])
     assert second.boxes[:, 0].tolist() == [0, 4]
     assert (second.mask_logits[0][:, 0] > 0).all()
+    third = follower.follow(result((0.5, 0)))
+    assert third.scores.tolist() == pytest.approx([0.25 * 0.5 + 0.75 * 0.8]), "of what was told, not found"
 
 
 def test_a_frame_that_does_not_see_it_changes_nothing_and_long_gone_begins_anew():
