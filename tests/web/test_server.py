@@ -22,13 +22,13 @@ STATIC = Path(web_server.__file__).with_name("static")
 WASM = "ort-wasm-simd-threaded.wasm.gz"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def segmenter(tiny_bundle):
     with Segmenter(tiny_bundle.root) as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(serve, segmenter, example):
     with serve(Site(None, [example]), segmenter) as served:
         yield served

@@ -15,7 +15,7 @@ from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.levels import route
 from sam3i_edge.pipeline.instruction import clean, plain
 
-COUNT = 4_000
+COUNT = 2_000
 
 
 @pytest.fixture(scope="module")
