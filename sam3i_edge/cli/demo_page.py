@@ -82,7 +82,10 @@ def _serve(
         else:
             typer.echo(f"the page is at {url} (Ctrl+C ends)")
         if host is not None and not is_loopback(host):
-            note("whoever has this address and reaches this machine can ask; browsers give no camera to http")
+            note(
+                "other machines open it under this machine's own address; whoever has the token can ask. "
+                "Browsers give no camera to http"
+            )
         if open_page:
             typer.launch(url)
         with contextlib.suppress(KeyboardInterrupt):

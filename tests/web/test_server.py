@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
+import subprocess
+import sys
 import threading
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +200,24 @@ def test_the_command_writes_the_folder(tmp_path, tiny_bundle, capsys):
     assert main(["demo", "--web", "-m", str(tiny_bundle.root), "-o", str(folder), "--json"]) == 0
     assert "index.html" in json.loads(capsys.readouterr().out)["files"]
     assert len(list((folder / "examples").iterdir())) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--web"], ["--server"]])
+def test_the_command_serves_until_it_is_interrupted(arguments, tiny_bundle):
+    command = [sys.executable, "-m", "sam3i_edge", "demo", *arguments, "-m", str(tiny_bundle.root), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        address, _, token = json.loads(process.stdout.readline())["url"].partition("#")
+        asked = urllib.request.Request(f"{address}info", headers={"Authorization": f"Bearer {token}"})
+        if arguments == ["--server"]:
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                assert json.load(answer)["model"] == "tiny"
+        else:
+            assert not token
+            with urllib.request.urlopen(f"{address}model/bundle.json", timeout=20) as answer:
+                assert json.load(answer)["name"] == "tiny"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

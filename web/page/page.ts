@@ -100,8 +100,9 @@ function showInfo(info: Info): void {
 // The picture
 
 async function encode(source: Blob | ImageBitmap): Promise<void> {
+  const next = await segmenter!.encode(source);
   scene?.close();
-  scene = await segmenter!.encode(source);
+  scene = next;
   showTimings(scene.timings);
 }
 
