@@ -1,4 +1,4 @@
-"""The three levels of an instruction, and the rule that picks one when the caller does not.
+"""The three levels of an instruction, and the rules that pick one where neither caller nor router does.
 
 concept   a noun phrase, every instance meant: "star", "yellow school bus"
 simple    names its target and narrows it: "the red star left of the ring", "every large square"

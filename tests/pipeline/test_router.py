@@ -116,6 +116,12 @@ def test_a_router_that_was_changed_is_refused(by_star, tmp_path):
         Segmenter(tmp_path / "changed")
 
 
+def test_what_is_made_of_a_routed_bundle_keeps_the_router(by_star, tmp_path):
+    with new_bundle(tmp_path / "more", base=by_star) as folder:
+        folder.finish(variants={})
+    assert Bundle.open(tmp_path / "more").router().read_bytes() == by_star.router().read_bytes()
+
+
 def test_levels_are_three(by_star):
     assert Router(by_star.router(), by_star.tokenizer()).logits(np.zeros(32, np.int64)).shape == (
         len(LEVELS),
