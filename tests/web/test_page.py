@@ -103,7 +103,7 @@ def test_questions_by_keyboard_and_those_asked_before(page, wanted, example):
     _found(page, len(wanted[1]))
 
 
-def test_what_cannot_be_asked_is_said(page):
+def test_what_cannot_be_asked_is_said(page, wanted, example):
     page.click("#ask")
     _expect(page, "#message").to_contain_text("there is no picture: open one")
     page.click("#examples button")
@@ -114,6 +114,10 @@ def test_what_cannot_be_asked_is_said(page):
     _expect(page, "#message").to_contain_text("the instruction is empty")
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"none"})
     _expect(page, "#message").to_contain_text("no picture that this browser reads")
+    page.fill("#instruction", example.instructions[0])
+    page.click("#ask")
+    _found(page, len(wanted[0]))  # in the picture before
+    _expect(page, "#message").to_be_hidden()
 
 
 def test_of_clicks_while_one_is_answered_the_newest_counts(page, wanted, example):

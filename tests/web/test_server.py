@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import sam3i_edge
 from sam3i_edge import Result, Segmenter
 from sam3i_edge.cli.app import main
 from sam3i_edge.errors import ArtifactError
@@ -149,6 +150,13 @@ def test_the_wheels_share_is_small():
     sizes = {path.name: path.stat().st_size for path in STATIC.iterdir()}
     assert sizes.pop(WASM) < 14_000_000
     assert sum(sizes.values()) < 6_000_000
+
+
+def test_the_package_has_the_wheels_version():
+    package = Path(__file__).parents[2] / "web/package.json"
+    if not package.is_file():
+        pytest.skip("needs the source tree")
+    assert json.loads(package.read_text())["version"] == sam3i_edge.__version__
 
 
 def test_a_folder_to_host_holds_all_but_the_weights(tmp_path, tiny_bundle, example):
