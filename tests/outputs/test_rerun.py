@@ -10,12 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam3i_edge import Segmenter
+from sam3i_edge.cli.app import main
 from sam3i_edge.outputs.answer import Answer
-from sam3i_edge.outputs.rerun import _numbers, rerun_log
+from sam3i_edge.outputs.open import open_output
+from sam3i_edge.outputs.rerun import RerunLog, _numbers, rerun_log
 
-pytest.importorskip("rerun", reason="extra rerun is not installed")
+rerun = pytest.importorskip("rerun", reason="extra rerun is not installed")
 
 
 def read(path):
@@ -61,3 +64,31 @@ def test_what_has_no_id_yet_has_a_number_of_its_own(tiny_bundle):
     numbers = _numbers(tracked).tolist()
     assert (numbers[0], numbers[2]) == (7, 3)
     assert len(set(numbers)) == 4
+
+
+def test_the_ending_of_a_name_asks_for_a_recording(tmp_path):
+    with open_output(tmp_path / "seen.rrd", {}) as output:
+        assert isinstance(output, RerunLog)
+    assert (tmp_path / "seen.rrd").stat().st_size > 0
+
+
+def test_the_command_shows_what_it_finds_and_says_when_there_is_no_viewer(
+    tiny_bundle, tmp_path, monkeypatch, capsys
+):
+    shown = []
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", lambda self: None)
+    monkeypatch.setattr(RerunLog, "write", lambda self, answer: shown.append(answer.name))
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    command = ["segment", str(tmp_path / "a.png"), "star", "--rerun", "--model", str(tiny_bundle.root)]
+    assert main(command) == 0
+    assert shown == [str(tmp_path / "a.png")]
+
+    def none(self):
+        raise RuntimeError("no viewer in PATH")
+
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", none)
+    capsys.readouterr()
+    assert main(command) == 1
+    assert capsys.readouterr().err.startswith(
+        "sam3i-edge: rerun's viewer cannot be started: no viewer in PATH"
+    )
