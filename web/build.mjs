@@ -1,6 +1,6 @@
 // Builds dist/, the npm package, and sam3i_edge/web/static/, the page in the wheel.
 // node build.mjs           writes both
-// node build.mjs --check   fails where what is committed is not what would be written
+// node build.mjs --check   writes the first, and fails where the second, which is committed, would change
 import {build} from "esbuild";
 import {execFileSync} from "node:child_process";
 import {createHash} from "node:crypto";
@@ -68,6 +68,12 @@ const dist = {...shared, "worker-webgpu.js": gpu};
 const size = Object.values(dist).reduce((sum, content) => sum + content.length, 0) - wasm.length;
 if (size > MOST_BYTES) throw new Error(`the package holds ${size} bytes beside the wasm, at most ${MOST_BYTES} are wanted`);
 
+const write = (folder, files) => {
+  rmSync(folder, {recursive: true, force: true});
+  mkdirSync(folder, {recursive: true});
+  for (const [name, content] of Object.entries(files)) writeFileSync(path.join(folder, name), content);
+};
+
 if (process.argv.includes("--check")) {
   const old = Object.keys(page).filter((name) => !existsSync(path.join(PAGE, name)) || !read(PAGE, name).equals(page[name]));
   if (old.length) {
@@ -75,11 +81,8 @@ if (process.argv.includes("--check")) {
     process.exit(1);
   }
 } else {
-  for (const [folder, files] of [[PAGE, page], [DIST, dist]]) {
-    rmSync(folder, {recursive: true, force: true});
-    mkdirSync(folder, {recursive: true});
-    for (const [name, content] of Object.entries(files)) writeFileSync(path.join(folder, name), content);
-  }
-  execFileSync(path.join(here, "node_modules/.bin/tsc"), ["-p", path.join(here, "tsconfig.types.json")], {stdio: "inherit"});
-  cpSync(path.join(here, "../LICENSE"), path.join(DIST, "LICENSE"));
+  write(PAGE, page);
 }
+write(DIST, dist);
+execFileSync(path.join(here, "node_modules/.bin/tsc"), ["-p", path.join(here, "tsconfig.types.json")], {stdio: "inherit"});
+cpSync(path.join(here, "../LICENSE"), path.join(DIST, "LICENSE"));

@@ -58,6 +58,7 @@ _TYPES: Final = {
     ".json": "application/json",
     ".png": "image/png",
     ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
 }
 # The first two give the page threads; the page's own policy stands in it.
 _HEADERS: Final = {

@@ -24,16 +24,24 @@ SWITCHES = (
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """A browser; a test opens contexts of its own, whose caches are empty."""
+def launch():
+    """`launch(*switches)`: a browser, which whoever asks closes."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     sync_api.expect.set_options(timeout=60_000)  # busy machines
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
-        browser.close()
+        yield lambda *switches: playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*SWITCHES, *switches]
+        )
+
+
+@pytest.fixture(scope="session")
+def chromium(launch):
+    """A browser; a test opens contexts of its own, whose caches are empty."""
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @contextlib.contextmanager

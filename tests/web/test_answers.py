@@ -17,6 +17,8 @@ from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.masks.outline import polygons
 from sam3i_edge.web.site import Site
 
+WEB = Path(__file__).parents[2] / "web"
+ORT = WEB / "node_modules/onnxruntime-web/dist"
 ASKING = Path(__file__).with_name("asking.js").read_text()
 
 
@@ -62,6 +64,22 @@ def _python(segmenter, pairs):
             "boxes": pair.boxes.corners, "box_labels": pair.boxes.labels
         }  # fmt: skip
         yield segmenter.segment(pair.image, pair.text, level=pair.level, **boxes)
+
+
+def _instances(results):
+    return [Instances(scores=one.scores, boxes=one.boxes, masks=one.masks) for one in results]
+
+
+def _shown(answers):
+    """The page's answers, as the gate takes them."""
+    return [
+        Instances(
+            scores=np.array(one["scores"], np.float32),
+            boxes=np.array(one["boxes"], np.float32).reshape(-1, 4),
+            masks=one["masks"],
+        )
+        for one in answers
+    ]
 
 
 def _equal(answers, results):
@@ -138,22 +156,31 @@ def test_boxes_go_in_as_in_python(answers, tiny_box_bundle):
 
 
 @pytest.mark.slow
+def test_webgpu_passes_the_gate_where_there_is_an_adapter(launch, serve, tiny_bundle):
+    if not (WEB / "dist/worker-webgpu.js").is_file() or not ORT.is_dir():
+        pytest.skip("needs what 'make web-check' builds")
+    pairs, site = drawn_pairs(10, 7), Site(tiny_bundle, [])
+    names = [f"ort-wasm-simd-threaded.asyncify.{kind}" for kind in ("mjs", "wasm")]
+    site.files |= {"worker-webgpu.js": WEB / "dist/worker-webgpu.js", **{name: ORT / name for name in names}}
+    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")  # a GPU made of the CPU
+    try:
+        with serve(site) as server, Segmenter(tiny_bundle.root) as segmenter:
+            page = browser.new_page()
+            page.goto(f"{server.address}LICENSES.txt")
+            if not page.evaluate("async () => !!await navigator.gpu?.requestAdapter()"):
+                pytest.skip("needs a WebGPU adapter")
+            found, info = _ask(page, pairs, device="webgpu")
+            check(compare(_instances(_python(segmenter, pairs)), _shown(found)), "fp32")
+            assert info["device"] == "webgpu"
+    finally:
+        browser.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8"])
 def test_int8_passes_the_gate_on_the_pages_own_outputs(answers, quantized, rough, precision):
     pairs = drawn_pairs(24, 6)
     found, info = answers(quantized.bundle, pairs, precision=precision)
     assert info["precision"] == precision
-    candidate = [
-        Instances(
-            scores=np.array(one["scores"], np.float32),
-            boxes=np.array(one["boxes"], np.float32).reshape(-1, 4),
-            masks=one["masks"],
-        )
-        for one in found
-    ]
     with Segmenter(quantized.bundle.root, precision="fp32") as segmenter:
-        reference = [
-            Instances(scores=one.scores, boxes=one.boxes, masks=one.masks)
-            for one in _python(segmenter, pairs)
-        ]
-    check(compare(reference, candidate), precision)
+        check(compare(_instances(_python(segmenter, pairs)), _shown(found)), precision)
