@@ -97,7 +97,8 @@ distclean: clean ## removes the environments too
 	rm -rf $(VENV) .venv-tabletop .venv-cycles .venv-ros web/node_modules
 
 web/node_modules/.package-lock.json: web/package-lock.json
-	@command -v npm >/dev/null || { echo "web/ needs npm: apt-get install npm" >&2; exit 1; }
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 18))' && command -v npm >/dev/null || \
+	  { echo "web/ needs Node.js 18 or newer, and npm" >&2; exit 1; }
 	cd web && npm ci --no-audit --no-fund
 	@touch $@
 
