@@ -62,6 +62,10 @@ class Graph:
 
     def save(self) -> None:
         """Writes the file again, without constants that nothing uses any more."""
+        read = self._read() | set(self._graph.outputs)
+        for index, tensor in enumerate(self._graph.tensors):
+            if index not in read:
+                tensor.buffer = 0  # an empty one, by the format's rule
         used = {tensor.buffer for tensor in self._graph.tensors}
         used |= {entry.buffer for entry in self._model.metadata or ()}
         for index, buffer in enumerate(self._model.buffers):
@@ -84,7 +88,6 @@ class Graph:
             value = self._constant(operator.inputs[0])
             if value is not None:
                 self._fill(operator.outputs[0], self._integers(value, operator.outputs[0]))
-                self._graph.tensors[operator.inputs[0]].buffer = 0  # an empty one, by the format's rule
                 self._graph.operators.remove(operator)
         makers = {operator.outputs[0]: operator for operator in self._all("DEQUANTIZE")}
         for operator in self._all("TRANSPOSE", "RESHAPE"):
@@ -92,10 +95,9 @@ class Graph:
             value = None if maker is None else self._constant(maker.inputs[0])
             if maker is not None and value is not None:
                 self._move(operator, maker, value)
-        read = {index for operator in self._graph.operators for index in operator.inputs}
+        read = self._read() | set(self._graph.outputs)
         for operator in self._all("DEQUANTIZE"):
-            if operator.outputs[0] not in read and operator.outputs[0] not in self._graph.outputs:
-                self._graph.tensors[operator.inputs[0]].buffer = 0
+            if operator.outputs[0] not in read:
                 self._graph.operators.remove(operator)
 
     def halve(self) -> None:
@@ -168,6 +170,9 @@ class Graph:
         if data is None or not len(data) or tensor.type not in _DTYPES:
             return None
         return np.asarray(data, np.uint8).view(_DTYPES[tensor.type]).reshape(tuple(tensor.shape))
+
+    def _read(self) -> set[int]:
+        return {index for operator in self._graph.operators for index in operator.inputs}
 
     def _all(self, *kinds: str) -> list[Any]:
         return [operator for operator in self._graph.operators if self._kind(operator) in kinds]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,28 @@ def test_weights_become_integers_that_compute_the_same(tmp_path, transposed):
     x = RNG.normal(size=WEIGHT.T.shape if transposed else WEIGHT.shape).astype(np.float32)
     np.testing.assert_array_equal(answer(path, x), x + (WEIGHT.T if transposed else WEIGHT))
     assert path.stat().st_size < size - 2 * WEIGHT.size
+
+
+def test_a_weight_that_two_read_stays(tmp_path):
+    """A layer that is applied twice: its constant is rounded twice, and one of these is transposed."""
+    path = write(tmp_path / "w.tflite")
+    graph = Graph(path)
+    tensors, operators = graph._graph.tensors, graph._graph.operators
+    quantize, dequantize = (copy.deepcopy(operators[n]) for n in (0, 1))
+    tensors += [copy.deepcopy(tensors[n]) for n in (2, 3)]
+    tensors.append(schema.TensorT(shape=[16, 24], type=schema.TensorType.FLOAT32, buffer=0, name=b"z"))
+    quantize.outputs, dequantize.inputs, dequantize.outputs = [7], [7], [8]
+    add = copy.deepcopy(operators[-1])
+    add.inputs, add.outputs = [8, 3], [9]
+    operators += [quantize, dequantize, add]
+    graph._graph.outputs = [6, 9]
+    graph._model.signatureDefs[0].outputs.append(schema.TensorMapT(name="z", tensorIndex=9))
+    graph.fold_weights()
+    graph.save()
+    x = np.zeros(WEIGHT.T.shape, np.float32)
+    found = open_runtime("litert", path, "cpu", threads=1).run({"x": x})
+    np.testing.assert_array_equal(found["y"], WEIGHT.T)
+    np.testing.assert_array_equal(found["z"], 2 * WEIGHT)
 
 
 def test_large_floats_are_kept_in_float16(tmp_path):
