@@ -1,4 +1,4 @@
-// Builds dist/, the npm package, and sam3i_edge/web/static/, the page in the wheel.
+// Builds dist/, the npm package, and sam3i_edge/web/static/, the page in the wheel, but for its index.html and page.css.
 // node build.mjs           writes both
 // node build.mjs --check   writes the first, and fails where the second, which is committed, would change
 import {build} from "esbuild";
@@ -57,8 +57,8 @@ const shared = {
 };
 const page = {
   ...shared,
-  "index.html": read(here, "page/index.html"),
-  "page.css": read(here, "page/page.css"),
+  "index.html": read(PAGE, "index.html"),
+  "page.css": read(PAGE, "page.css"),
   "page.js": await bundle("page/page.ts", {plugins: [library]}),
   "sw.js": await bundle("page/sw.ts", {format: "iife"}),
 };

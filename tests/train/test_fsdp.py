@@ -108,7 +108,7 @@ def test_one_process_cannot_split_a_model(tmp_path, tiny_run, encode, monkeypatc
 def test_a_quantized_model_is_not_split(tiny_run):
     stages = tuple(replace(s, renew=False) for s in tiny_run.stages[3:])
     config = replace(tiny_run, stages=stages, start="weights", qat=QatConfig(recipe="int8"))
-    with pytest.raises(TrainingError, match="needs the whole model on every rank: set shard to false"):
+    with pytest.raises(TrainingError, match="need the whole model on every rank: set shard to false"):
         TrainConfig.from_json({**config.to_json(), "shard": True})
 
 
