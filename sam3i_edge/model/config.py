@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
@@ -46,8 +45,8 @@ def check_sizes(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} must be {known}, got {value!r:.60}")
             continue
         if name == "adapter_scale":
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+                raise ValueError(f"{name} must be a number within ±{_MOST:,}, got {value!r:.60}")
             continue
         least = 0 if name in _MAY_BE_ZERO else 1
         most = _LIMITS.get(name, _MOST)

@@ -142,7 +142,8 @@ def test_what_the_tensors_say_wins_and_what_they_do_not_say_is_asked_for(tmp_pat
             "the config says: window_size must be a whole number from 1 to 1,048,576, got 0",
         ),
         ({"image_size": 10**6}, "image_size must be a whole number from 1 to 8,192, got 1000000"),
-        ({"adapter_scale": float("nan")}, "adapter_scale must be a finite number, got nan"),
+        ({"adapter_scale": float("nan")}, "adapter_scale must be a number within ±1,048,576, got nan"),
+        ({"adapter_scale": 10**30}, "adapter_scale must be a number within ±1,048,576, got 10{30}"),
         ({"vit_global_blocks": 3}, "vit_global_blocks must be a list of numbers, got 3"),
     ):
         with pytest.raises(ArtifactError, match=message):

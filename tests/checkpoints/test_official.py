@@ -115,7 +115,7 @@ def test_config_takes_the_official_names() -> None:
         ({"vocab_size": 2**32}, "vocab_size must be a whole number from 1 to 1,048,576, got 4294967296"),
         ({"d_model": 10**400}, r"d_model must be a whole number .* got 1000"),
         ({"ffn_dim": "2048"}, "ffn_dim must be a whole number from 1 to 1,048,576, got '2048'"),
-        ({"adapter_scale": float("inf")}, "adapter_scale must be a finite number, got inf"),
+        ({"adapter_scale": float("inf")}, "adapter_scale must be a number within ±1,048,576, got inf"),
         ({"vit_global_blocks": 7}, "vit_global_blocks must be a list of numbers, got 7"),
     ],
 )
