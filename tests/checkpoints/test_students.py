@@ -288,7 +288,7 @@ def test_mixed_and_unknown_files_are_refused(tmp_path, repvit):
         _read(tmp_path, _without(repvit, norm))
     with pytest.raises(ArtifactError, match="does not fit the tensors beside it"):
         _read(tmp_path, {**repvit, norm: torch.ones(3)})
-    adapters = students.FOLDER.parent / "official" / "sam3i_stage3.pt"
+    adapters = Path(__file__).parents[1] / "fixtures" / "official" / "sam3i_stage3.pt"
     with pytest.raises(ArtifactError, match="a student in its place: leave --adapters out"):
         _read(tmp_path, repvit, adapters=adapters)
 

@@ -1,6 +1,7 @@
 """The numbers of EfficientSAM3's released code, and our models on the same inputs.
 
-Made at reduced sizes with random weights, one set a family of image trunks.
+Made at reduced sizes with random weights, one set a family of image trunks. They are 15 MB and lie beside
+the project, not in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -17,7 +19,9 @@ from sam3i_edge.checkpoints import load_checkpoint
 from sam3i_edge.checkpoints.source import open_source
 from sam3i_edge.model.sam3i import GraphModel, join_prompt
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "efficientsam3"
+FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "efficientsam3"
+if not FOLDER.is_dir():
+    pytest.skip(f"needs the released code's numbers in {FOLDER}", allow_module_level=True)
 FAMILIES = ("repvit", "efficientvit", "tinyvit")
 CASES = ("p0", "p1", "p2", "box")
 
