@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,40 +88,40 @@ class LoopbackServer(ThreadingHTTPServer):
         _log.debug("a request of %s failed", client_address, exc_info=True)
 
 
-class LoopbackHandler(BaseHTTPRequestHandler):
+class LoopbackHandler(BaseHTTPRequestHandler, ABC):
     """Answers requests that may be answered; the rest is refused with a sentence."""
 
     server: LoopbackServer
     timeout = _PATIENCE
     server_version, sys_version = "sam3i-edge", ""
 
+    @abstractmethod
     def is_public(self) -> bool:
         """Whether this request needs no token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get(self) -> Content:
         """What a GET gives.
 
         Raises:
             Refused: there is nothing to give.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def most_bytes(self) -> int:
         """The largest body that a POST may have.
 
         Raises:
             Refused: it may not be posted there.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def post(self, body: bytes) -> Content:
         """What a POST gives.
 
         Raises:
             Refused: it is not done.
         """
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         """Answers a GET."""

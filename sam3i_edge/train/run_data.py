@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sam3i_edge.data.annotations import ANNOTATIONS
 from sam3i_edge.data.batch import BatchShape, Encode
@@ -94,58 +95,30 @@ class RunData:
         none_share: float,
         part: Part,
     ) -> Batches:
-        augment = part == "train"
+        common: dict[str, Any] = {
+            "seed": self.seed,
+            "stream": stream,
+            "level_weights": level_weights,
+            "classes": self.classes,
+            "augment": part == "train",
+        }
         if not source.path:
-            return SceneBatches(
-                shape,
-                encode,
-                seed=self.seed,
-                stream=stream,
-                level_weights=level_weights,
-                none_share=none_share,
-                classes=self.classes,
-                augment=augment,
-            )
+            return SceneBatches(shape, encode, none_share=none_share, **common)
         if source.path in self._pictures:
-            return PictureBatches(
-                self._pictures[source.path],
-                load_vocabulary(source.vocabulary),
-                shape,
-                encode,
-                seed=self.seed,
-                stream=stream,
-                level_weights=level_weights,
-                classes=self.classes,
-                part=part,
-                augment=augment,
-            )
+            pictures, vocabulary = self._pictures[source.path], load_vocabulary(source.vocabulary)
+            return PictureBatches(pictures, vocabulary, shape, encode, part=part, **common)
         if (source.path, source.vocabulary) not in self._files:
-            return RecordBatches(
-                Path(source.path),
-                shape,
-                encode,
-                seed=self.seed,
-                stream=stream,
-                level_weights=level_weights,
-                classes=self.classes,
-                part=part,
-                augment=augment,
-            )
+            return RecordBatches(Path(source.path), shape, encode, part=part, **common)
         apart = bool(source.validation)  # nothing of the folder is kept from training then
+        path = source.validation if apart and part == "validation" else source.path
         return SceneFileBatches(
-            self._files[
-                source.validation if apart and part == "validation" else source.path, source.vocabulary
-            ],
+            self._files[path, source.vocabulary],
             load_vocabulary(source.vocabulary),
             shape,
             encode,
-            seed=self.seed,
-            stream=stream,
-            level_weights=level_weights,
             none_share=none_share,
-            classes=self.classes,
             part=None if apart else part,
-            augment=augment,
+            **common,
         )
 
 

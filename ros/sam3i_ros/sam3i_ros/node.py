@@ -67,7 +67,8 @@ class Sam3iNode(LifecycleNode):
         self._frames: Newest[AnyImage] = Newest()
         self._worker: threading.Thread | None = None
         self._depths = DepthImages()
-        self._waiting: list[deque[AnyImage]] = []  # of actions that want the next image
+        self._waiting: list[deque[AnyImage]] = []  # of the action that wants the next image
+        self._one_waits = threading.Lock()
         self._tracks = Tracks()
         self._health = Health()
         self._enabled = True
@@ -333,7 +334,8 @@ class Sam3iNode(LifecycleNode):
     def _next_image(self, goal: ServerGoalHandle) -> AnyImage:
         if self._worker is None:
             raise StreamError("the node is not active, so no image comes: activate it, or send an image")
-        if self._waiting:  # each waits in a thread of the executor, which receives by them too
+        # Each waits in a thread of the executor, which receives by them too.
+        if not self._one_waits.acquire(blocking=False):
             raise StreamError("another goal waits for the next image: try again, or send an image")
         waiting: deque[AnyImage] = deque()
         self._waiting.append(waiting)
@@ -347,6 +349,7 @@ class Sam3iNode(LifecycleNode):
                 time.sleep(0.01)
         finally:
             self._waiting.clear()
+            self._one_waits.release()
         return waiting[0]
 
     # Diagnostics
