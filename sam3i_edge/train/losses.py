@@ -35,6 +35,8 @@ class LossWeights:
             `AttributeHeads`.
         class_form: "focal" is `BCE |p - t|^2` with t = 1 on matched queries, weighted 0.75 there and 0.25 on
             the others, over the number of targets; "iabce" is SAM3's (see `iou_aware_classification`).
+        absent: weight of the query scores of pairs with nothing to find, in the form "focal"; at 0 presence
+            alone answers there, as SAM3 has it.
         presence_scale: factor inside the presence term (SAM3's focal form with alpha 0.5, gamma 0 halves it).
         mask_alpha, mask_gamma, semantic_alpha, semantic_gamma: focal form of the pixel terms; a gamma of 0
             and an alpha of -1 (none) is plain binary cross-entropy.
@@ -52,6 +54,7 @@ class LossWeights:
     grounding: float = 5.0
     attributes: float = 1.0
     class_form: Literal["focal", "iabce"] = "focal"
+    absent: float = 0.0
     presence_scale: float = 1.0
     mask_alpha: float = -1.0
     mask_gamma: float = 0.0
@@ -112,7 +115,7 @@ def segmentation_loss(
         .sum(),
     }
     if weights.class_form == "focal":
-        terms["classification"] = focal_classification(logits, matches, here) * per_target
+        terms["classification"] = focal_classification(logits, matches, here, weights.absent) * per_target
     else:
         overlap = box_iou(found.detach(), wanted)[0]
         terms["classification"] = iou_aware_classification(logits, matches, overlap, here)
@@ -122,10 +125,10 @@ def segmentation_loss(
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def focal_classification(logits: Tensor, matches: Matches, here: Tensor) -> Tensor:
+def focal_classification(logits: Tensor, matches: Matches, here: Tensor, absent: float = 0.0) -> Tensor:
     """Sum of `w BCE(p, t) |p - t|^2`, t = 1 and w = 0.75 on matched queries, t = 0 and w = 0.25 elsewhere.
 
-    Pairs with nothing to find are left out: there the presence logit alone answers.
+    Pairs with nothing to find count `absent` times; at 0 the presence logit alone answers there.
     Source: the focal loss (Lin et al. 2017, arXiv:1708.02002) in the form of the quality focal loss (Li et
     al. 2020, arXiv:2006.04388, equation 3).
 
@@ -133,12 +136,14 @@ def focal_classification(logits: Tensor, matches: Matches, here: Tensor) -> Tens
         logits: [L, P, Q] float32.
         matches: the assignment.
         here: [P] bool, pairs that have a target.
+        absent: weight of the others.
     """
     target = torch.zeros_like(logits)
     target[matches.layer, matches.pair, matches.query] = 1.0
     gap = (logits.sigmoid() - target).abs().square()
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap * (0.25 + 0.5 * target)
-    return (loss * here[None, :, None]).sum()
+    share = torch.where(here, 1.0, absent)
+    return (loss * share[None, :, None]).sum()
 
 
 def iou_aware_classification(logits: Tensor, matches: Matches, overlap: Tensor, here: Tensor) -> Tensor:

@@ -182,6 +182,15 @@ def test_gradients_of_the_forms():
     assert torch.autograd.gradcheck(lambda x: pixel_dice(x, target), (pixels,))
 
 
+def test_scores_where_nothing_is_there_count_as_often_as_asked():
+    logits = torch.tensor([[[0.0, 1.0], [2.0, -1.0]]])
+    at = Matches(*(torch.tensor([v]) for v in (0, 0, 0, 0)))
+    here = torch.tensor([True, False])
+    alone = focal_classification(logits, at, here)
+    wrong = sum(0.25 / (1 + math.exp(-x)) ** 2 * math.log(1 + math.exp(x)) for x in (2.0, -1.0))
+    assert float(focal_classification(logits, at, here, 0.5) - alone) == pytest.approx(0.5 * wrong, rel=1e-5)
+
+
 def test_iabce_by_hand():
     logits = torch.tensor([[[0.0, 1.0], [2.0, 2.0]]])
     at = Matches(*(torch.tensor([v]) for v in (0, 0, 0, 0)))
