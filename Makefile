@@ -23,8 +23,8 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow web-check web-test fuzz check docs train-nano train-table tabletop-data tabletop-test tabletop-cycles-test \
-	ros-test bench kernels-aot clean distclean
+.PHONY: help demo test test-slow test-all web-check web-test fuzz check docs train-nano train-table tabletop-data tabletop-test \
+	tabletop-cycles-test ros-test bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
 
 test-slow: $(VENV)/.dev ## runs the tests marked slow
 	$(PYTEST) -m slow
+
+test-all: $(VENV)/.dev ## runs both at once, in less time than one after the other
+	$(PYTEST)
 
 web-check: web/node_modules/.package-lock.json ## checks the types of web/, and that what it builds is what is committed; needs npm
 	cd web && npm run check && npm run build -- --check

@@ -41,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.uncaptured = os.dup(2)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that at the end none keeps one process busy while the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @functools.cache
 def _slowness() -> float:
     """How many times as long as there this machine takes to count, at least 1."""
