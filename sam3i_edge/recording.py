@@ -16,32 +16,26 @@ from numpy.typing import NDArray
 
 from sam3i_edge.errors import ImageError, StreamError
 from sam3i_edge.install_hint import install_hint
-from sam3i_edge.masks.label_image import label_image
 from sam3i_edge.pipeline.preprocess import load_image
 from sam3i_edge.pipeline.ros_image import from_ros
 from sam3i_edge.result import Result
+from sam3i_edge.ros_messages import (
+    COMPRESSED,
+    DETECTIONS,
+    IMAGE,
+    detections_message,
+    header_message,
+    labels_message,
+    message_types,
+)
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
     from rosbags.interfaces import Connection
     from rosbags.rosbag2 import Writer
+    from rosbags.typesys.store import Typestore
 
-_IMAGES: Final = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-# The fields of vision_msgs 4, which are written into the recording: a player needs no ROS to read them.
-VISION_MSGS: Final = {
-    "Point2D": "float64 x\nfloat64 y\n",
-    "Pose2D": "vision_msgs/Point2D position\nfloat64 theta\n",
-    "BoundingBox2D": "vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y\n",
-    "ObjectHypothesis": "string class_id\nfloat64 score\n",
-    "ObjectHypothesisWithPose": (
-        "vision_msgs/ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose\n"
-    ),
-    "Detection2D": (
-        "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
-        "vision_msgs/BoundingBox2D bbox\nstring id\n"
-    ),
-    "Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections\n",
-}
+_IMAGES: Final = (IMAGE, COMPRESSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +106,12 @@ def segment_recording(
     try:
         from rosbags.highlevel import AnyReader, AnyReaderError
         from rosbags.rosbag2 import StoragePlugin, Writer
-        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     except ImportError as error:
         raise ImportError(f"recordings need the library rosbags: {install_hint('ros')}") from error
     recording, output = Path(recording), Path(output)
     if output.exists():
         raise FileExistsError(f"{output} is there already: name another folder, or remove it")
-    types = get_typestore(Stores.ROS2_HUMBLE)
-    for name, text in VISION_MSGS.items():
-        types.register(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+    types = message_types()
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".recording-") as scratch:
         whole = Path(scratch) / output.name  # the folder's name is that of the file in it
         try:
@@ -158,65 +149,22 @@ def _connections(reader: AnyReader, recording: Path, topic: str) -> list[Connect
 
 
 def _pixels(message: Any, kind: str) -> NDArray[np.uint8]:
-    if kind == _IMAGES[1]:
+    if kind == COMPRESSED:
         return load_image(message.data.tobytes())
     return from_ros(message.encoding, message.height, message.width, message.step, message.data)
 
 
-def _write(writer: Writer, types: Any, frames: _Frames, results: Iterator[Result]) -> tuple[int, int]:
-    kinds = {"detections": "vision_msgs/msg/Detection2DArray", "label_image": _IMAGES[0]}
+def _write(writer: Writer, types: Typestore, frames: _Frames, results: Iterator[Result]) -> tuple[int, int]:
+    kinds = {"detections": DETECTIONS, "label_image": IMAGE}
     topics = {name: writer.add_connection(f"/{name}", kind, typestore=types) for name, kind in kinds.items()}
     images = instances = 0
     for result in results:
-        header = _header(types.types, frames.header)
+        stamp = frames.header.stamp  # of ROS 1 perhaps, whose headers also count
+        header = header_message(types, stamp.sec * 10**9 + stamp.nanosec, frames.header.frame_id)
         for name, message in (
-            ("detections", _detections(types.types, header, result)),
-            ("label_image", _labels(types.types, header, result)),
+            ("detections", detections_message(types, header, [result])),
+            ("label_image", labels_message(types, header, [result])),
         ):
             writer.write(topics[name], frames.time_ns, types.serialize_cdr(message, kinds[name]))
         images, instances = images + 1, instances + len(result)
     return images, instances
-
-
-def _header(types: Any, header: Any) -> Any:
-    """The same header in ROS 2's type: that of ROS 1 also counts."""
-    stamp = types["builtin_interfaces/msg/Time"](header.stamp.sec, header.stamp.nanosec)
-    return types["std_msgs/msg/Header"](stamp, header.frame_id)
-
-
-def _detections(types: Any, header: Any, result: Result) -> Any:
-    def of(name: str, *values: Any) -> Any:
-        return types[f"vision_msgs/msg/{name}"](*values)
-
-    pose = types["geometry_msgs/msg/PoseWithCovariance"](
-        types["geometry_msgs/msg/Pose"](
-            types["geometry_msgs/msg/Point"](0.0, 0.0, 0.0),
-            types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0),
-        ),
-        np.zeros(36),
-    )
-    tracks = range(1, len(result) + 1) if result.track_ids is None else result.track_ids.tolist()
-    found = []
-    for score, box, track in zip(result.scores.tolist(), result.boxes.tolist(), tracks, strict=True):
-        x0, y0, x1, y1 = box
-        center = of("Pose2D", of("Point2D", (x0 + x1) / 2, (y0 + y1) / 2), 0.0)
-        hypothesis = of("ObjectHypothesis", result.instruction or "", score)
-        found.append(
-            of(
-                "Detection2D",
-                header,
-                [of("ObjectHypothesisWithPose", hypothesis, pose)],
-                of("BoundingBox2D", center, x1 - x0, y1 - y0),
-                str(track),
-            )
-        )
-    return of("Detection2DArray", header, found)
-
-
-def _labels(types: Any, header: Any, result: Result) -> Any:
-    labels = label_image(result.iter_masks(), range(1, len(result) + 1), result.image_size)
-    height, width = result.image_size
-    encoding = "mono8" if labels.itemsize == 1 else "16UC1"
-    return types[_IMAGES[0]](
-        header, height, width, encoding, 0, width * labels.itemsize, labels.view(np.uint8).ravel()
-    )

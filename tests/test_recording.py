@@ -14,7 +14,8 @@ from rosbags.typesys import Stores, get_typestore
 from sam3i_edge import Segmenter
 from sam3i_edge.cli.app import main
 from sam3i_edge.errors import ImageError, StreamError
-from sam3i_edge.recording import VISION_MSGS, segment_recording
+from sam3i_edge.recording import segment_recording
+from sam3i_edge.ros_messages import VISION_MSGS
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (40, 60)

@@ -109,8 +109,8 @@ def segment(
             "--output",
             "-o",
             help="A picture (.png, .jpg), a folder of them, a video (.mp4), COCO (.json), lines (.jsonl), "
-            "rerun (.rrd). May be given several times; folders, .json and .jsonl go on where they stopped. "
-            "[default: of one picture IMAGE-segmented.png here; none with --json]",
+            "rerun (.rrd), Foxglove (.mcap). May be given several times; folders, .json and .jsonl go on "
+            "where they stopped. [default: of one picture IMAGE-segmented.png here; none with --json]",
         ),
     ] = None,
     topic: Annotated[

@@ -55,6 +55,29 @@ def inner_path(name: str) -> PurePosixPath:
     return PurePosixPath(*(part.replace(":", "-") for part in parts))
 
 
+class Timeline:
+    """When the answers of a run are shown: frames at the times of their video, each picture for a second.
+
+    A video begins after what came before it, and no two answers have one time.
+
+    Args:
+        second: ticks of a second.
+    """
+
+    def __init__(self, second: int) -> None:
+        self._second = second
+        self._next = self._shift = 0  # ticks: of the next answer at the earliest; of this video's beginning
+        self._pictures = 0
+
+    def ticks(self, answer: Answer) -> int:
+        """Of the next answer."""
+        its_own = round((self._pictures if answer.seconds is None else answer.seconds) * self._second)
+        self._pictures += answer.seconds is None
+        self._shift = max(self._shift, self._next - its_own)
+        self._next = self._shift + its_own + 1
+        return self._next - 1
+
+
 class Output(Protocol):
     """Takes answers, one after the other, in one thread."""
 

@@ -17,7 +17,7 @@ from sam3i_edge.errors import DataError, RuntimeUnavailable
 from sam3i_edge.files import sweep, whole_file
 from sam3i_edge.install_hint import install_hint
 from sam3i_edge.masks import overlay
-from sam3i_edge.outputs.answer import Answer, inner_path
+from sam3i_edge.outputs.answer import Answer, Timeline, inner_path
 from sam3i_edge.outputs.lines import Lines
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 RESULTS: Final = "results.jsonl"
 _TICKS: Final = 90_000  # a second, of a video's times
-_PICTURE_SECONDS: Final = 1.0  # that a picture is shown in a video
 
 
 def draw(answer: Answer) -> NDArray[np.uint8]:
@@ -126,8 +125,7 @@ class DrawnVideo:
     def __init__(self, container: av.container.OutputContainer) -> None:
         self._container = container
         self._stream: Any = None
-        self._next = self._shift = 0  # ticks: of the next frame at the earliest; of this video's beginning
-        self._pictures = 0
+        self._timeline = Timeline(_TICKS)
         self.kept: dict[str, str | None] = {}  # a video is written from its beginning
 
     def write(self, answer: Answer) -> None:
@@ -143,13 +141,7 @@ class DrawnVideo:
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = Fraction(1, _TICKS)
         frame = av.VideoFrame.from_ndarray(_fitted(drawn, self._stream.height, self._stream.width), "rgb24")
-        ticks = round(
-            (self._pictures * _PICTURE_SECONDS if answer.seconds is None else answer.seconds) * _TICKS
-        )
-        self._pictures += answer.seconds is None
-        self._shift = max(self._shift, self._next - ticks)  # another video begins after the one before
-        frame.pts, frame.time_base = self._shift + ticks, Fraction(1, _TICKS)
-        self._next = frame.pts + 1
+        frame.pts, frame.time_base = self._timeline.ticks(answer), Fraction(1, _TICKS)
         self._container.mux(self._stream.encode(frame))
 
     def end(self) -> None:

@@ -13,6 +13,7 @@ from sam3i_edge.outputs.answer import Output
 from sam3i_edge.outputs.coco import write_coco
 from sam3i_edge.outputs.drawn import Drawn, drawn_folder, drawn_video
 from sam3i_edge.outputs.lines import Lines
+from sam3i_edge.outputs.mcap import mcap_file
 from sam3i_edge.outputs.rerun import rerun_log
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -31,6 +32,7 @@ def _coco(path: Path, settings: Settings) -> Iterator[Output]:
 _BY_SUFFIX: Final[dict[str, Callable[[Path, Settings], AbstractContextManager[Output]]]] = {
     ".json": _coco,
     ".jsonl": Lines,
+    ".mcap": lambda path, _: mcap_file(path),
     ".mp4": lambda path, _: drawn_video(path),
     ".rrd": lambda path, _: rerun_log(path),
     **dict.fromkeys(overlay.SUFFIXES, lambda path, _: nullcontext(Drawn(path))),
