@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+
 from full_size_quantized import measured
 
 FLOAT = ("fp32", "fp16")

@@ -9,22 +9,18 @@ Instructions that have something to find are asked at each of the three levels. 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from asked_scenes import from_command_line
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.data.families import HELD_OUT, TRAINED
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scene import Scene
-from sam3i_edge.data.scenes import draw_scene
-from sam3i_edge.data.sources.open import open_source
-from sam3i_edge.data.vocabulary import Vocabulary, load_vocabulary
+from sam3i_edge.data.vocabulary import Vocabulary
 from sam3i_edge.evaluate.metrics import overlap
 from sam3i_edge.levels import LEVELS, Level, route
 from sam3i_edge.pipeline.instruction import check_instruction
@@ -45,19 +41,12 @@ class Asked:
 
 def main() -> None:
     """Asks and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--scenes", type=int, default=40)
-    parser.add_argument("--data", type=Path, help="scene files; drawn shapes without it")
-    parser.add_argument("--vocabulary", default="shapes")
-    parser.add_argument("--seed", type=int, default=20261129)
-    given = parser.parse_args()
-    vocabulary = load_vocabulary(given.vocabulary)
+    model, vocabulary, scenes = from_command_line(__doc__, count=40, seed=20261129)
     asked: list[Asked] = []
-    with Segmenter(given.model, threads=1) as segmenter:
+    with Segmenter(model, threads=1) as segmenter:
         bundle = Bundle.open(segmenter.info.bundle)
-        for number, scene in enumerate(tqdm(_scenes(given, vocabulary), total=given.scenes, unit="scene")):
-            asked += _asked(segmenter, scene, vocabulary, np.random.default_rng((given.seed, number)))
+        for scene, rng in scenes:
+            asked += _asked(segmenter, scene, vocabulary, rng)
     choosers: dict[str, Callable[[str], Level]] = {"rules": route}
     if (file := bundle.router()) is not None:
         router = Router(file, bundle.tokenizer())
@@ -78,14 +67,6 @@ def main() -> None:
             right = np.mean([level == one.level for one, level in chosen])
             giou = np.mean([one.ious[level] for one, level in chosen])
             print(f"| {wordings} | {len(some_asked)} | {name} | {right:.3f} | {giou:.3f} |")
-
-
-def _scenes(given: argparse.Namespace, vocabulary: Vocabulary) -> Iterator[Scene]:
-    if given.data is None:
-        yield from (draw_scene(np.random.default_rng((given.seed, n))) for n in range(given.scenes))
-        return
-    source = open_source(given.data, vocabulary)
-    yield from (source.scene(n) for n in range(min(given.scenes, len(source))))
 
 
 def _asked(

@@ -9,24 +9,20 @@ given; the last column is the family's gIoU as a share of that of the plain word
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import numpy as np
-from tqdm import tqdm
 
+from asked_scenes import from_command_line
 from sam3i_edge import Segmenter
 from sam3i_edge.data.families import FAMILIES, HELD_OUT
 from sam3i_edge.data.geometry import view_of
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scene import Scene
-from sam3i_edge.data.scenes import draw_scene
-from sam3i_edge.data.sources.open import open_source
 from sam3i_edge.data.truth import answer
-from sam3i_edge.data.vocabulary import Vocabulary, load_vocabulary
+from sam3i_edge.data.vocabulary import Vocabulary
 from sam3i_edge.data.wording import phrase_of
 from sam3i_edge.evaluate.metrics import overlap
 from sam3i_edge.levels import Level
@@ -36,19 +32,12 @@ _QUESTIONS: tuple[Level, ...] = ("simple", "complex", "simple", "complex")  # of
 
 def main() -> None:
     """Asks and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--data", type=Path, help="scene files; drawn shapes without it")
-    parser.add_argument("--vocabulary", default="shapes")
-    parser.add_argument("--seed", type=int, default=20261128)
-    given = parser.parse_args()
-    vocabulary = load_vocabulary(given.vocabulary)
-    segmenter = Segmenter(given.model)
+    model, vocabulary, scenes = from_command_line(__doc__, count=100, seed=20261128)
+    segmenter = Segmenter(model)
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for number, scene in enumerate(tqdm(_scenes(given, vocabulary), total=given.scenes, unit="scene")):
+    for scene, rng in scenes:
         encoded = segmenter.encode(scene.pixels())
-        for level, targets, texts in _questions(scene, vocabulary, (given.seed, number)):
+        for level, targets, texts in _questions(scene, vocabulary, rng):
             wanted = scene.masks[list(targets)]
             found = {
                 family: overlap(encoded.segment(text, level=level).masks, wanted).iou()
@@ -65,19 +54,10 @@ def main() -> None:
         )
 
 
-def _scenes(given: argparse.Namespace, vocabulary: Vocabulary) -> Iterator[Scene]:
-    if given.data is None:
-        yield from (draw_scene(np.random.default_rng((given.seed, n))) for n in range(given.scenes))
-        return
-    source = open_source(given.data, vocabulary)
-    yield from (source.scene(n) for n in range(min(given.scenes, len(source))))
-
-
 def _questions(
-    scene: Scene, vocabulary: Vocabulary, seed: tuple[int, int]
+    scene: Scene, vocabulary: Vocabulary, rng: np.random.Generator
 ) -> Iterator[tuple[Level, tuple[int, ...], dict[str, str]]]:
     """Level, targets, and the texts by family; each family draws its words from the same seed."""
-    rng = np.random.default_rng(seed)
     for level in _QUESTIONS:
         written = write_instruction(scene, vocabulary, rng, level, wordings={"plain": 1.0})
         if written is None or written.query is None or not written.targets:

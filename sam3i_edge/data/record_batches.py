@@ -94,10 +94,6 @@ class RecordBatches(Batches):
             )
         self._turns = Turns(len(self.questions), seed, stream)
 
-    def __len__(self) -> int:
-        """Batches that show every picture about once; higher numbers go on."""
-        return -(-len(self.questions) // self.shape.images)
-
     def sample(self, position: int, rng: np.random.Generator) -> Sample:
         """See `Batches.sample`."""
         name = list(self.questions)[self._turns[position]]

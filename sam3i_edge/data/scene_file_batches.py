@@ -71,10 +71,6 @@ class SceneFileBatches(Batches):
             )
         self._turns = Turns(len(self.pictures), seed, stream)
 
-    def __len__(self) -> int:
-        """Batches that show every picture about once; higher numbers go on."""
-        return -(-len(self.pictures) // self.shape.images)
-
     def sample(self, position: int, rng: np.random.Generator) -> Sample:
         """See `Batches.sample`.
 
