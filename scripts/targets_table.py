@@ -22,6 +22,7 @@ TITLES = {
     "onnx": "ONNX Runtime",
     "openvino": "OpenVINO",
     "coreml": "Core ML, evaluated",
+    "litert": "LiteRT",
     "eager": "torch (`eager`)",
 }
 HEADER = (

@@ -30,7 +30,7 @@ def _command(*arguments: object) -> list[str]:
     [
         (("--model", "."), "is no bundle"),
         (("--device", "abacus"), "unknown device 'abacus'"),
-        (("--resolution", "448"), "no bundle takes pictures of 448 px (sam3i-nano 224)"),
+        (("--resolution", "448"), "no bundle takes pictures of 448 px (sam3i-nano "),
         (("--budget", "endless"), "invalid choice: 'endless'"),
     ],
 )

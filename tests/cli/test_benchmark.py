@@ -97,7 +97,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_results(
         (["--device", "jetson"], 1, "not on this machine"),
         (["--runtime", "tflite"], 2, "unknown runtime 'tflite'"),
         (["--precision", "int3"], 1, "precision int3: the model has"),
-        (["--resolution", "448"], 1, "no bundle takes pictures of 448 px (sam3i-nano 224)"),
+        (["--resolution", "448"], 1, "no bundle takes pictures of 448 px (sam3i-nano "),
         (["--budget", "endless"], 2, "choose from quick, full"),
         (["--level", "hard"], 2, "unknown level 'hard'"),
         (["--threads", "0"], 2, "--threads"),
