@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from sam3i_edge import Segmenter
 
 ROOT = Path(__file__).parents[2]
 JAVA = ROOT / "bindings/java"
+NANO = ROOT / "sam3i_edge/assets/sam3i-nano"
 PLANES = ("nv12", "nv21", "planes")  # of a YUV picture, in turn
 
 
@@ -27,7 +33,9 @@ def jvm(building, built, made_once) -> list[Path | str]:
         command = ["cmake", "-S", JAVA, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={folder / 'prefix'}"]
         building.run(*command, *building.QUICK)
         building.run("cmake", "--build", folder / "build")
-        sources = [path for part in ("main", "test") for path in (JAVA / f"src/{part}/java").rglob("*.java")]
+        sources = [
+            path for part in ("src/main", "src/test", "examples") for path in (JAVA / part).rglob("*.java")
+        ]
         told = building.run(
             "javac", "--release", "11", "-Xlint:all", "-Werror", "-d", folder / "classes", *sources
         )
@@ -66,6 +74,26 @@ def test_answers_are_pythons(building, jvm, recorded, fixtures, tmp_path):
     for got, want in zip(found, wanted, strict=True):
         _compare(got, want)
     assert sum(len(answer["instances"]) for answer in wanted) > 200
+
+
+def test_the_example_tells_and_draws_what_python_finds(building, jvm, recorded, tmp_path):
+    if "onnxruntime" not in building.runtimes():
+        pytest.skip("needs ONNX Runtime (ORT_ROOT, see scripts/ort_root.py)")
+    picture, drawn = tmp_path / "picture.png", tmp_path / "drawn.png"
+    Image.fromarray(recorded.draw_scene(np.random.default_rng(1), (240, 320)).pixels()).save(picture)
+    with Segmenter(NANO) as segmenter:
+        text = "every shape"
+        found = segmenter.segment(picture, text)
+        model = segmenter.info.model
+    first, *lines = building.run(*jvm, "SegmentPicture", NANO, picture, text, drawn).splitlines()
+    assert first == f"{model}: {len(found)} found"
+    told = [[float(number) for number in re.findall(r"[0-9.]+", line)] for line in lines]
+    columns = found.scores[:, None], found.boxes, found.areas[:, None]
+    np.testing.assert_allclose(told, np.hstack(columns), rtol=0, atol=0.06)  # of boxes one digit is told
+    before, after = (np.array(Image.open(path).convert("RGB")) for path in (picture, drawn))
+    assert len(found) > 0
+    assert not (before != after).any(-1)[~found.masks.any(0)].any()
+    assert (before != after).any(-1)[found.masks.any(0)].mean() > 0.99
 
 
 def test_refusals(building, jvm, fixtures):
