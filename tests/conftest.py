@@ -47,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_collection_finish() -> None:
+    """The exporter makes its table of operators for every graph, in .4 s; here it is made once."""
+    if "sam3i_edge.export.onnx.graph_file" in sys.modules:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+
+
 @functools.cache
 def _slowness() -> float:
     """How many times as long as there this machine takes to count, at least 1."""

@@ -90,7 +90,7 @@ def test_a_damaged_config_of_a_run(tmp_path):
         _note(tmp_path)
 
 
-@pytest.mark.slow  # fifteen processes that import torch
+@pytest.mark.slow  # eleven processes, most of which import torch
 def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "LARGE", 0)
     told: list[str] = []
@@ -99,10 +99,11 @@ def test_a_large_model_is_exported_graph_by_graph_to_the_same_files(exported, tm
         tmp_path / "out",
         name="tiny",
         license_file=exported.run / "LICENSE",
-        pairs=3,
+        pairs=1,
         progress=lambda sentence, _: told.append(sentence),
     )
-    assert sum("peak memory" in line for line in told) >= 3 * 4
-    assert agreement.pairs == 3
+    # Five graphs exported, and of both models the three that a pair asks.
+    assert sum("peak memory" in line for line in told) >= 5 + 2 * 3
+    assert agreement.pairs == 1
     data = "onnx-fp32/weights.data"
     assert manifest.files[data] == exported.manifest.files[data]

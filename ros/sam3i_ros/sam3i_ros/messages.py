@@ -22,10 +22,12 @@ from sam3i_edge.masks.label_image import label_image
 from sam3i_edge.pipeline.preprocess import load_image
 from sam3i_edge.pipeline.ros_image import from_ros
 
+AnyImage = Image | CompressedImage
+
 _ENCODINGS = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "16UC1"}
 
 
-def pixels_of(message: Image | CompressedImage) -> NDArray[np.uint8]:
+def pixels_of(message: AnyImage) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB.
 
     Raises:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +14,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.action import ActionServer, CancelResponse
-from rclpy.action.server import ServerGoalHandle
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from sam3i_msgs.action import Segment
 from sam3i_msgs.srv import SetInstruction
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
@@ -32,22 +27,21 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
 
 from sam3i_edge import Result, Segmenter
-from sam3i_edge.errors import InstructionError, RuntimeUnavailable, Sam3iError, StreamError
+from sam3i_edge.errors import RuntimeUnavailable, Sam3iError
 from sam3i_edge.pipeline.instruction import check_instruction
 from sam3i_ros import messages
+from sam3i_ros.action import SegmentAction
 from sam3i_ros.depth import DepthImages, detections_3d_message
 from sam3i_ros.frames import Newest
 from sam3i_ros.health import Health
+from sam3i_ros.messages import AnyImage
 from sam3i_ros.parameters import MODEL, TOPICS, Question, declared, refusal
 from sam3i_ros.tracks import Tracks
-
-AnyImage = Image | CompressedImage
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _NEWEST = QoSProfile(
     depth=1, history=qos_profile_sensor_data.history, reliability=qos_profile_sensor_data.reliability
 )
-_NEXT_IMAGE = 10.0  # seconds that an action waits for the camera
 
 
 class Sam3iNode(LifecycleNode):
@@ -67,8 +61,6 @@ class Sam3iNode(LifecycleNode):
         self._frames: Newest[AnyImage] = Newest()
         self._worker: threading.Thread | None = None
         self._depths = DepthImages()
-        self._waiting: list[deque[AnyImage]] = []  # of the action that wants the next image
-        self._one_waits = threading.Lock()
         self._tracks = Tracks()
         self._health = Health()
         self._enabled = True
@@ -85,14 +77,7 @@ class Sam3iNode(LifecycleNode):
         self.create_service(SetInstruction, "~/set_instruction", self._set_by_service)
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset_tracks", self._reset_tracks)
-        self._action = ActionServer(
-            self,
-            Segment,
-            "~/segment",
-            self._segment_once,
-            cancel_callback=lambda goal: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        self._action = SegmentAction(self, self._question, self._answer, lambda: self._worker is not None)
 
     # Lifecycle
 
@@ -237,8 +222,7 @@ class Sam3iNode(LifecycleNode):
     # Frames
 
     def _receive(self, message: AnyImage) -> None:
-        for waiting in list(self._waiting):
-            waiting.append(message)
+        self._action.receive(message)
         if self._enabled and self._question().instructions:
             self._frames.put(message)
 
@@ -296,61 +280,6 @@ class Sam3iNode(LifecycleNode):
         if self.get_parameter("use_depth").value:
             depth, camera = self._depths.near(header, self.get_parameter("depth_tolerance").value)
             self._detections_3d.publish(detections_3d_message(header, results, ids, depth, camera))
-
-    # One image, by the action
-
-    def _segment_once(self, goal: ServerGoalHandle) -> Segment.Result:
-        request, begun = goal.request, time.monotonic()
-        answer = Segment.Result()
-        try:
-            message = request.image
-            if not message.data:
-                goal.publish_feedback(Segment.Feedback(state="waiting for an image"))
-                message = self._next_image(goal)
-            goal.publish_feedback(Segment.Feedback(state="segmenting"))
-            changed: dict[str, Any] = {"level": request.level} if request.level else {}
-            if request.instructions:
-                changed["instructions"] = request.instructions
-            question = self._question(**changed)
-            if not question.instructions:
-                raise InstructionError("there is no instruction: describe what to segment")
-            _, results = self._answer(message, question)
-        except (Sam3iError, ValueError) as error:
-            answer.message = str(error)
-            if goal.is_cancel_requested:
-                goal.canceled()
-            else:
-                goal.abort()
-            return answer
-        counted = itertools.count(1)
-        ids = [[str(next(counted)) for _ in range(len(result))] for result in results]
-        answer.detections = messages.detections_message(message.header, results, ids)
-        answer.label_image = messages.labels_message(message.header, results, "instance")
-        answer.model, answer.device = results[0].model, results[0].device
-        answer.success, answer.latency_ms = True, (time.monotonic() - begun) * 1e3
-        goal.succeed()
-        return answer
-
-    def _next_image(self, goal: ServerGoalHandle) -> AnyImage:
-        if self._worker is None:
-            raise StreamError("the node is not active, so no image comes: activate it, or send an image")
-        # Each waits in a thread of the executor, which receives by them too.
-        if not self._one_waits.acquire(blocking=False):
-            raise StreamError("another goal waits for the next image: try again, or send an image")
-        waiting: deque[AnyImage] = deque()
-        self._waiting.append(waiting)
-        deadline = time.monotonic() + _NEXT_IMAGE
-        try:
-            while not waiting:
-                if goal.is_cancel_requested:
-                    raise StreamError("canceled")
-                if time.monotonic() > deadline:
-                    raise StreamError(f"no image came within {_NEXT_IMAGE:g} s: is the camera running?")
-                time.sleep(0.01)
-        finally:
-            self._waiting.clear()
-            self._one_waits.release()
-        return waiting[0]
 
     # Diagnostics
 
