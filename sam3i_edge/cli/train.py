@@ -17,8 +17,8 @@ from sam3i_edge.cli.output import steps as steps_shown
 if TYPE_CHECKING:
     from sam3i_edge.bundle.folder import Bundle
     from sam3i_edge.pipeline.tokenizer import Tokenizer
+    from sam3i_edge.train.run import TrainingReport
     from sam3i_edge.train.run_config import TrainConfig
-    from sam3i_edge.train.trainer import TrainingReport
 
 _CORPUS_SEED = 7
 _CORPUS_PHRASES = 40_000

@@ -17,8 +17,8 @@ from sam3i_edge.install_hint import install_hint
 from sam3i_edge.quantize.spec import QuantSpec
 from sam3i_edge.train import trainer
 from sam3i_edge.train.presets import fine_tuning, preset, quantization_aware
+from sam3i_edge.train.run import TrainingReport
 from sam3i_edge.train.run_config import TrainConfig
-from sam3i_edge.train.trainer import TrainingReport
 
 
 @pytest.fixture

@@ -209,10 +209,16 @@ def test_a_signal_ends_a_step_that_does_not_end(tmp_path, tiny_run, encode, monk
                 time.sleep(600)
             return super().__getitem__(number)
 
+    def saved(folder, checkpoint, save=RunFolder.save):
+        save(folder, checkpoint)
+        if (checkpoint.stage, checkpoint.step) == (1, 3):  # and the next batch is waited for
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
     monkeypatch.setattr(run_data, "SceneBatches", Endless)
+    monkeypatch.setattr(RunFolder, "save", saved)
     monkeypatch.setattr(trainer, "PATIENCE", 0.2)
     config = replace(tiny_run, checkpoint_every=1, workers=workers)
-    watch = Watch(("step", "base", 2), threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start)
+    watch = Watch()
     run_training(config, tmp_path, encode, device="cpu", progress=watch)
     assert watch.told[-1] == ("paused", "base", 3)
     checkpoint = RunFolder(tmp_path).load()

@@ -16,7 +16,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from sam3i_edge.model.config import PRESETS
-from sam3i_edge.train import trainer
+from sam3i_edge.train import run, trainer
 from sam3i_edge.train.distributed import joined
 from sam3i_edge.train.sharding import clip_gradients, local
 
@@ -49,15 +49,15 @@ def watched(parameters, largest):
     return clip_gradients(learned, largest)
 
 
-def copied(run, copy):
+def copied(name, copy):
     def tell(progress):
         if (progress.kind, progress.stage, progress.step) == ("step", "2", 2):
-            shutil.copytree(out / run, out / copy)  # with the checkpoint of step 1
+            shutil.copytree(out / name, out / copy)  # with the checkpoint of step 1
 
     return tell
 
 
-trainer.clip_gradients = watched
+run.clip_gradients = watched
 image, base, _, _, _, third = tiny.tiny_config().stages
 config = replace(
     tiny.tiny_config(),
@@ -71,13 +71,15 @@ config = replace(
 )
 with joined(torch.device("cpu")) as ranks:
     trainer.joined = lambda _: nullcontext(ranks)  # a process can join its group once
-    for run, shard, tell in (
+    for name, shard, tell in (
         ("plain", False, copied("plain", "parted")),
         ("split", True, copied("split", "joined")),
         ("joined", False, None),
         ("parted", True, None),
     ):
         steps = len(shares)
-        trainer.run_training(replace(config, shard=shard), out / run, tiny.words, device="cpu", progress=tell)
+        trainer.run_training(
+            replace(config, shard=shard), out / name, tiny.words, device="cpu", progress=tell
+        )
         assert (len(shares) > steps) == shard
     (out / f"shares{ranks.rank}.json").write_text(json.dumps(shares))
