@@ -35,6 +35,9 @@ def check_outputs(paths: Sequence[Path], inputs: Sequence[Input], *, shown: bool
         raise typer.BadParameter(
             "say where the results go: -o FOLDER, -o FILE.json (COCO), .jsonl or .mp4, or --jsonl"
         )
+    places = [path.resolve() for path in paths]
+    if twice := [path for number, path in enumerate(paths) if places[number] in places[:number]]:
+        raise typer.BadParameter(f"-o {twice[0]} is given twice: give it once")
     for path in paths:
         check_output(path)
         if path.suffix.lower() in overlay.SUFFIXES and [one.count for one in inputs] != [1]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sam3i_edge.errors import DataError
+from sam3i_edge.files import named
 from sam3i_edge.outputs.answer import Answer
 
 
@@ -44,7 +45,8 @@ class Lines:
         self.path = path
         self._file = path.open("ab+")
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not `lockf`, whose lock goes when this process closes the file anywhere, as after reading it.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             self._file.close()
             raise DataError(f"another process writes {path}: wait for it, or name another output") from None
@@ -65,19 +67,18 @@ class Lines:
 
     def write(self, answer: Answer) -> None:
         """Adds a line. A full disk leaves half of it, which the next run cuts off."""
-        try:
+        with named(self.path):
             self._file.write(json.dumps(answer.line(), allow_nan=False).encode() + b"\n")
             self._file.flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.kept[answer.name] = answer.error
 
     def __enter__(self) -> Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the file, and lets others write it."""
-        self._file.close()
+        """Closes the file, and lets others write it; what a full disk did not take is tried once more."""
+        with named(self.path):
+            self._file.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The lines so far; can be gone through again."""

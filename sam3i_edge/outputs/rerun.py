@@ -33,6 +33,7 @@ def rerun_log(path: Path | None = None) -> Iterator[RerunLog]:
 
     Raises:
         RuntimeUnavailable: the library, or its viewer, is not installed.
+        OSError: the file cannot be written.
     """
     try:
         import rerun
@@ -51,8 +52,17 @@ def rerun_log(path: Path | None = None) -> Iterator[RerunLog]:
         stream.save(temporary)
         try:
             yield RerunLog(stream)
+            _flush(stream, path)
         finally:
             stream.disconnect()
+
+
+def _flush(stream: RecordingStream, path: Path) -> None:
+    """Waits until all is in the file. What its thread could not write the library tells here alone."""
+    try:
+        stream.flush()
+    except RuntimeError as error:
+        raise OSError(f"{path} cannot be written ({error}): is the disk full?") from error
 
 
 class RerunLog:

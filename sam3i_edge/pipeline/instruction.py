@@ -89,8 +89,10 @@ def read_instructions(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InstructionError(f"{path}: no text in UTF-8 that can be read ({error})") from error
+    except OSError as error:
+        raise InstructionError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InstructionError(f"{path} is no text in UTF-8: save it as UTF-8") from error
     found: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():

@@ -63,7 +63,7 @@ class Video(Iterator[NDArray[np.uint8]]):
         """
         if self._capture is None and not self._open():
             raise StreamError(
-                f"{self.name} cannot be opened: is it there, free, and of a kind that OpenCV reads?"
+                f"{self.name} cannot be opened: is it there, whole, free, and of a kind that OpenCV reads?"
             )
         frame = self._read()
         if frame is None:

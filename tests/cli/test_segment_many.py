@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 
 from sam3i_edge import Segmenter
 from sam3i_edge.cli.app import main
+from sam3i_edge.errors import DataError
 from sam3i_edge.masks import overlay, rle
 from sam3i_edge.outputs.answer import Answer
 from sam3i_edge.outputs.lines import Lines
@@ -158,7 +159,7 @@ def test_two_runs_in_one_output_and_other_instructions_are_refused(run, photos, 
     shown = run("photos/a.png", "-i", "ring", "-o", "out.jsonl", "--json", code=1)
     assert "holds answers of another run (instructions ['star'] against ['ring'])" in shown.err
     script = (
-        "import fcntl,sys; f=open(sys.argv[1],'ab'); fcntl.lockf(f,fcntl.LOCK_EX); print(flush=True); input()"
+        "import fcntl,sys; f=open(sys.argv[1],'ab'); fcntl.flock(f,fcntl.LOCK_EX); print(flush=True); input()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", script, "out.jsonl"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -292,6 +293,7 @@ def test_arrays_addresses_and_standard_input(run, photos, tmp_path, monkeypatch)
         (["photos", "-i", "star"], "say where the results go"),
         (["photos", "-i", "star", "-o", "one.png"], "-o one.png is one picture, and there are several"),
         (["photos", "-i", "star", "-o", "x.gif"], "cannot write 'x.gif': want a folder, or a name ending in"),
+        (["photos", "-i", "star", "-o", "x.jsonl", "-o", "photos/../x.jsonl"], "x.jsonl is given twice"),
         (["photos/a.png", "photos/b.jpg"], "photos/b.jpg is a file and no INSTRUCTION"),
         (["photos", "-i", "star", "--track", "iou", "--jsonl"], "--track is for the frames of videos"),
         (["clip.avi", "-i", "star", "--track", "best", "--jsonl"], "--track 'best': choose from iou"),
@@ -299,7 +301,8 @@ def test_arrays_addresses_and_standard_input(run, photos, tmp_path, monkeypatch)
         (["photos", "-i", "star", "--bgr", "--jsonl"], "--bgr is for arrays"),
         (["photos", "-i", "star", "--box", "1,1,2,2", "--jsonl"], "--box is of one picture"),
         (["photos/a.png", "-i", "star", "--json", "--jsonl"], "give one of them"),
-        (["photos", "--instructions", "photos/notes.bin", "--jsonl"], "no text in UTF-8 that can be read"),
+        (["photos", "--instructions", "no.txt", "--jsonl"], "no.txt cannot be read: No such file"),
+        (["photos", "--instructions", "wide.txt", "--jsonl"], "wide.txt is no text in UTF-8: save it as"),
         (["photos", "--instructions", "empty.txt", "--jsonl"], "empty.txt holds no instruction"),
         (["photos", "-i", " ", "--jsonl"], "the instruction is empty"),
     ],
@@ -307,6 +310,7 @@ def test_arrays_addresses_and_standard_input(run, photos, tmp_path, monkeypatch)
 )
 def test_wrong_usage_is_one_line_before_anything_is_written(run, photos, clip, tmp_path, arguments, message):
     (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "wide.txt").write_text("a star\n", encoding="utf-16")
     before = sorted(tmp_path.rglob("*"))
     shown = run(*arguments, code=2)
     assert message in shown.err
@@ -324,5 +328,15 @@ def test_a_full_disk_while_lines_are_written_names_the_file(tmp_path):
     lines = Lines(tmp_path / "x.jsonl", {"instructions": ["star"]})
     os.dup2(os.open("/dev/full", os.O_WRONLY), lines._file.fileno())
     with pytest.raises(OSError, match=r"x\.jsonl"):
-        lines.write(Answer("a.png", error="x" * 20_000))
+        lines.write(Answer("a.png", error="x"))
     assert "a.png" not in lines.kept
+    with pytest.raises(OSError, match=r"x\.jsonl"):
+        lines.__exit__()
+
+
+def test_a_file_of_lines_stays_held_when_it_was_read(tmp_path):
+    with Lines(tmp_path / "x.jsonl", {"instructions": ["star"]}) as lines:
+        lines.write(Answer("a.png", error="x"))
+        assert [line["name"] for line in lines] == ["a.png"]
+        with pytest.raises(DataError, match="another process writes"):
+            Lines(tmp_path / "x.jsonl", {"instructions": ["star"]})
