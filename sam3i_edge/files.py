@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Gives an OSError of the block its file's name, where it has none, as of a full disk, or a temporary one."""
+    """Names the file in an OSError of the block that names none, as of a full disk, or a temporary one."""
     try:
         yield
     except OSError as error:
