@@ -160,6 +160,17 @@ def test_a_camera_that_is_refused_is_told(page):
     assert page.get_attribute("#camera", "aria-pressed") == "false"
 
 
+def test_a_model_that_cannot_be_opened_is_told_again(nano, open_page):
+    page = open_page("about:blank", permissions=["camera"])
+    page.route("**/detector.onnx", lambda route: route.fulfill(status=404))
+    page.goto(nano.address)
+    _expect(page, "#message").to_contain_text("detector.onnx answers 404")
+    page.click("#camera")
+    _expect(page, "#message").to_contain_text("no model is open: reload the page")
+    page.click("#examples button")
+    _expect(page, "#message").to_contain_text("no model is open: reload the page")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(nano, open_page, scheme, tmp_path):
     page = open_page(nano.address, viewport={"width": 390, "height": 780}, color_scheme=scheme)

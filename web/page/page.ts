@@ -66,7 +66,7 @@ function button(text: string, kind: string, pressed: boolean, press: () => void)
 async function openModel(): Promise<void> {
   $("ask").toggleAttribute("disabled", true);
   segmenter?.close();
-  scene = undefined;
+  segmenter = scene = undefined;
   segmenter = site.bundle === null
     ? await Segmenter.connect("./", location.hash.slice(1))
     : await Segmenter.load(site.bundle, {
@@ -97,10 +97,16 @@ function showInfo(info: Info): void {
   $("ask").toggleAttribute("disabled", false);
 }
 
+/** @throws Error - the model could not be opened, and why was said. */
+function opened(): Segmenter {
+  if (!segmenter) throw new Error("no model is open: reload the page, or choose another precision");
+  return segmenter;
+}
+
 // The picture
 
 async function encode(source: Blob | ImageBitmap): Promise<void> {
-  const next = await segmenter!.encode(source);
+  const next = await opened().encode(source);
   scene?.close();
   scene = next;
   showTimings(scene.timings);
@@ -114,7 +120,6 @@ function forget(): void {
 /** Opens a picture, and asks what stands in the field. */
 async function openPicture(file: Blob): Promise<void> {
   stopCamera();
-  if (!segmenter) throw new Error("the model is not open yet: wait for it");
   await encode(file);
   view.show(await createImageBitmap(file));
   forget();
@@ -222,6 +227,7 @@ function askFor(text: string): void {
 // The camera
 
 async function startCamera(): Promise<void> {
+  opened();
   if (!navigator.mediaDevices) throw new Error("browsers give a camera to https and to 127.0.0.1 alone: open this page there");
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({
@@ -253,7 +259,7 @@ async function follow(signal: AbortSignal): Promise<void> {
   const text = input.value.trim();
   if (!text) say("the camera is on: write what to segment");
   try {
-    for await (const {frame, result: found} of segmenter!.stream(video, text || "anything", {...options(), signal})) {
+    for await (const {frame, result: found} of opened().stream(video, text || "anything", {...options(), signal})) {
       view.show(await createImageBitmap(frame));
       view.result = text ? found : undefined;
       showResult();
