@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from openvino.frontend import (
 
 from sam3i_edge.devices.machine import usable_cores
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
-from sam3i_edge.runtimes import BF16
+from sam3i_edge.runtimes import BF16, mapped_pages
 from sam3i_edge.runtimes.tiny_graph import add_graph as _add_graph
 from sam3i_edge.user_cache import private_folder, user_cache
 
@@ -43,6 +44,9 @@ PRECISION_KEY = ["sam3i_edge", "precision"]
 # device -> OpenVINO's name. "auto" takes the device that OpenVINO's own AUTO would.
 _DEVICES = {"cpu": "CPU", "intel-gpu": "GPU", "intel-npu": "NPU", "auto": "AUTO"}
 _VERSION = openvino.__version__.partition("-")[0]
+
+# Bytes of inputs and outputs, those of sam3i from 672 px on: such a graph computes in hundreds of megabytes.
+_LARGE = 32 * 2**20
 
 _DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
@@ -87,6 +91,9 @@ class OpenVinoRuntime:
             for port in compiled.inputs
         }
         self._outputs = [port.get_any_name() for port in compiled.outputs]
+        ports = (*compiled.inputs, *compiled.outputs)
+        moved = sum(port.get_element_type().size * math.prod(port.get_shape()) for port in ports)
+        self._releases = settings.devices == ("CPU",) and moved >= _LARGE
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs the graph once; see `Runtime.run`."""
@@ -100,10 +107,13 @@ class OpenVinoRuntime:
             # Always shared: a copy would go to the memory that the run before was given, which is another's.
             self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             # `data` is a view, which the next run overwrites.
-            return {
+            outputs = {
                 name: np.array(self._request.get_output_tensor(n).data)
                 for n, name in enumerate(self._outputs)
             }
+            if self._releases:  # gives back what it computed in
+                self._compiled.release_memory()
+            return outputs
         except _FAILURES as error:
             gone = "" if self.settings.devices == ("CPU",) else "; ask 'sam3i-edge doctor' what still runs"
             raise RuntimeUnavailable(f"{self._name} failed in openvino: {_one_line(error)}{gone}") from error
@@ -158,6 +168,8 @@ def open(
         )
     cache = _cache_folder() if kind != "CPU" and not low_memory else None
     compiled, settings = _compile(model, target, threads, exported, cache)
+    # The CPU device has packed the weights for its kernels, and holds the file as long as the graph is open.
+    mapped_pages.release(artifact.parent)
     if cache is not None:
         for path in cache.iterdir():
             path.chmod(0o600)

@@ -104,6 +104,29 @@ def test_outputs_and_inputs_belong_to_the_caller(saved):
     np.testing.assert_array_equal(second, runtime.run({"x": np.ascontiguousarray(x.T)})["y"])
 
 
+def test_a_graph_of_large_maps_gives_its_memory_back(saved, monkeypatch):
+    monkeypatch.setattr(ov, "_LARGE", 2 * tiny_input().nbytes)
+    runtime = open_runtime("openvino", saved("fp32"), "cpu", threads=1)
+    released = []
+
+    class Compiled:
+        def __init__(self, compiled):
+            self._compiled = compiled
+
+        def release_memory(self):
+            released.append(self._compiled.release_memory())
+
+        def __getattr__(self, name):
+            return getattr(self._compiled, name)
+
+    runtime._compiled = Compiled(runtime._compiled)
+    for runs in (1, 2):
+        np.testing.assert_allclose(runtime.run({"x": tiny_input()})["y"], tiny_output(), rtol=1e-5)
+        assert len(released) == runs
+    monkeypatch.setattr(ov, "_LARGE", 2 * tiny_input().nbytes + 1)
+    assert not open_runtime("openvino", saved("fp32"), "cpu", threads=1)._releases
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
