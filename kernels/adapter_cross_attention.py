@@ -57,7 +57,6 @@ from sam3i_edge.kernels.adapter_mlp import (
     second_hidden,
 )
 
-QUERY_ROWS = 576  # as in sam3i_edge.model.attention: exported attention holds the logits of so many queries
 WIDEST = 256  # channels; a tile holds them all
 LONGEST_PROMPT = 128  # beyond, 2 H T C multiply-adds a token pass twice those of the plain form
 LONGEST_TILE = 64  # a tile holds the logits of one head to so many prompt tokens
@@ -157,9 +156,7 @@ def adapter_cross_attention_reference(
         F.linear(tokens, *projection).view(*tokens.shape[:2], heads, -1).transpose(1, 2)
         for tokens, projection in ((h, query), (prompt, key), (prompt, value))
     )
-    pieces = torch.split(q, QUERY_ROWS, dim=2) if q.shape[2] > QUERY_ROWS else (q,)
-    attended = [F.scaled_dot_product_attention(piece, k, v, attn_mask=bias) for piece in pieces]
-    merged = attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
+    merged = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     # A clone for the exporter, as in sam3i_edge.model.attention.
     merged = merged.transpose(1, 2).clone(memory_format=torch.contiguous_format)
     y = x + F.linear(merged.view(merged.shape[0], merged.shape[1], -1), *output)
