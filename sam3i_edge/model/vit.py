@@ -21,12 +21,19 @@ EPS = 1e-5
 
 
 class RotaryAttention(Attention):
-    """Self-attention with rotary positions on queries and keys."""
+    """Self-attention with rotary positions on queries and keys; arguments as `Attention`."""
+
+    partner: torch.Tensor
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.register_buffer("partner", torch.arange(width // heads) ^ 1, persistent=False)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """[B, N, C] with tables [N, C / heads] -> [B, N, C]."""
         q, k, v = (self.split_heads(y) for y in (self.q_proj(x), self.k_proj(x), self.v_proj(x)))
-        return self.attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        q, k = (rotate(y, cos, sin, self.partner) for y in (q, k))
+        return self.attend(q, k, v)
 
 
 class ViTBlock(nn.Module):

@@ -23,7 +23,7 @@ from sam3i_edge.cli.app import main
 from sam3i_edge.devices import machine
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import load_model, save_weights
-from sam3i_edge.train import presets
+from sam3i_edge.train import presets, released_curriculum
 from sam3i_edge.train.run_config import TrainConfig
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "train" / "tiny.py")
@@ -238,6 +238,27 @@ def test_a_student_without_a_teacher_builds_its_own(tiny_bundle, scenes, tmp_pat
     config = TrainConfig.read(out / "config.json")
     assert [stage.renew for stage in config.stages] == [False, True]
     assert load_model(out / "weights").config.adapter_dim == 64
+
+
+@pytest.mark.slow
+def test_a_student_learns_by_the_released_curriculum(tiny_bundle, scenes, tmp_path, monkeypatch):
+    """Its tokens all see each other."""
+    monkeypatch.setattr(released_curriculum, "BATCH", 2)
+    sizes = replace(tiny.TINY, adapter_dim=0, adapter_heads=4, text_causal=False)
+    student = weighted(tiny_bundle, tmp_path / "student", sizes)
+    out = tmp_path / "run"
+    words = ["train", "--bundle", str(student.root), "--data", str(scenes), "-o", str(out), "-d", "cpu"]
+    assert main([*words, "--official", "--steps", "1"]) == 0
+    assert {row["stage"] for row in losses(out)} >= {"1", "2", "3"}
+    assert "align_kl" in losses(out)[-1]
+    before = load_file(student.root / "weights" / "base.safetensors")
+    after = load_file(out / "weights" / "base.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    learned = load_model(out / "weights").state_dict()
+    for kind in ("simple", "bridge", "complex"):
+        text = [v for n, v in learned.items() if n.startswith("text_encoder.") and adapter_of(n) == kind]
+        assert any(bool(value.any()) for value in text if value.ndim == 2), kind
 
 
 @pytest.mark.slow
