@@ -12,7 +12,7 @@ from torch.nn import functional as F
 # -1e9 does not; an all-masked row stays finite.
 MASKED = -1e4
 
-# An exported graph holds the logits of its attention, PyTorch's own attention does not. So an export takes the
+# An exported graph holds the logits of its attention, PyTorch's own attention does not. So an export takes
 # queries in pieces of at most so many logits, 48 MB: those of 5,184 tokens with 16 heads would take 1.7 GB.
 LOGITS = 12_000_000
 
