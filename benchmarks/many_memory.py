@@ -26,11 +26,11 @@ _SIZE = (160, 120)  # width, height, px
 
 
 def main(frames: int, model: str) -> None:
-    """Writes, segments, and prints twenty times on the way."""
+    """Writes, segments, and prints ten times on the way."""
     process = psutil.Process()
 
     def told(report: Report) -> None:
-        if report.pictures % max(1, frames // 20) == 0:
+        if report.pictures % max(1, frames // 10) == 0:
             mib, cpu = process.memory_info().rss / 2**20, sum(process.cpu_times()[:2])
             print(f"| {report.pictures:,} | {mib:.1f} | {cpu:.0f} |", flush=True)
 

@@ -14,9 +14,9 @@ from sam3i_edge.outputs.open import open_output
 
 @pytest.fixture
 def little_room():
-    """No file may grow beyond 20,000 bytes: what a full disk does, with another number."""
+    """No file may grow beyond 4,000 bytes: what a full disk does, with another number."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -25,13 +25,13 @@ def little_room():
 def test_a_file_that_cannot_be_written_is_named_and_none_is_left_that_looks_whole(
     tiny_bundle, tmp_path, little_room, name
 ):
-    pixels = np.random.default_rng(0).integers(0, 256, (160, 240, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
     with Segmenter(tiny_bundle.root, threshold=0.0) as segmenter:
         results = segmenter.segment(pixels, ["star"])
 
     def write():
         with open_output(tmp_path / name, {"instructions": ["star"]}) as output:
-            for number in range(20):
+            for number in range(6):
                 output.write(Answer(f"{number}.png", results, number / 10))
 
     with pytest.raises(OSError, match=r"seen") as told:
