@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import functools
-import importlib.util
 import os
 import random
 import sys
@@ -107,19 +106,12 @@ def _seeds() -> None:
     torch.manual_seed(0)
 
 
-def _load(name: str):
-    """Loads a module that lies beside this file; the tests are no package, and may run from anywhere."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def write_tiny_bundle():
     """The function that writes a bundle of tiny graphs: `write_tiny_bundle(folder, boxes=0) -> Bundle`."""
-    return _load("tiny_bundle").write_tiny_bundle
+    import tiny_bundle
+
+    return tiny_bundle.write_tiny_bundle
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +129,9 @@ def tiny_box_bundle(write_tiny_bundle, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exporting():
     """The module that makes the next fixtures."""
-    return _load("exported")
+    import exported
+
+    return exported
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +177,9 @@ def rough(monkeypatch, exporting, quantized) -> None:
 @pytest.fixture(scope="session")
 def converting():
     """The module that converts the official code's checkpoints."""
-    return _load("converted")
+    import converted
+
+    return converted
 
 
 @pytest.fixture(scope="session")
@@ -196,19 +192,25 @@ def converted(converting, made_once):
 @pytest.fixture(scope="session")
 def fakes():
     """The module of stand-ins for NVIDIA's libraries."""
-    return _load("nvidia_fakes")
+    import nvidia_fakes
+
+    return nvidia_fakes
 
 
 @pytest.fixture(scope="session")
 def write_scene_folder():
     """The function that writes a folder of scene files: `write_scene_folder(folder, count)`."""
-    return _load("scene_folder").write
+    import scene_folder
+
+    return scene_folder.write
 
 
 @pytest.fixture(scope="session")
 def chat():
     """The module of a server that speaks the chat protocol."""
-    return _load("chat_server")
+    import chat_server
+
+    return chat_server
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +22,15 @@ from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import save_weights
 from sam3i_edge.quantize._torchao import FakeQuantize
 from sam3i_edge.quantize.spec import QuantSpec
+from sam3i_edge.runtimes import untold
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.presets import quantization_aware
 from sam3i_edge.train.quantized_run import QuantizedRun
 from sam3i_edge.train.run_config import QatConfig, TrainConfig
+from sam3i_edge.train.run_data import RunData
 from sam3i_edge.train.run_folder import RunFolder
+from sam3i_edge.train.start import sizes_of
 from sam3i_edge.train.trainer import run_training
 
 DELAY = 2
@@ -99,6 +104,28 @@ def whole(tmp_path_factory, config, encode):
     run_training(config, out, encode, device="cpu", progress=tell)
     assert list(stages) == ["base", "3"]
     return out, stages
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory, config, encode):
+    """What a run starts from: its folder `quant`, the model, and the state of the random numbers after it."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    torch.manual_seed(config.seed)
+    run = QuantizedRun(config, sizes_of(config), encode, RunData(config), folder)
+    return folder / "quant", run.start(untold), torch.get_rng_state()
+
+
+@pytest.fixture
+def starts_calibrated(calibrated, monkeypatch):
+    """Runs start from `calibrated`: each would find the same, in seconds."""
+    folder, model, state = calibrated
+
+    def start(run, progress):
+        shutil.copytree(folder, run.ptq_path.parent)
+        torch.set_rng_state(state)
+        return copy.deepcopy(model)
+
+    monkeypatch.setattr(QuantizedRun, "start", start)
 
 
 def test_a_run_writes_both_quantized_models_and_no_float_one(whole):
@@ -177,6 +204,7 @@ def test_concept_is_the_same_bits_before_and_after_the_adapters(whole, tiny_mode
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("starts_calibrated")
 def test_a_run_that_died_goes_on_to_the_same_numbers(whole, tmp_path, config, encode, place):
     with pytest.raises(Killed):
         run_training(config, tmp_path, encode, device="cpu", progress=at(place, die))
@@ -206,6 +234,7 @@ def test_a_signal_ends_a_run_that_calibrates(tmp_path, config, encode, number):
     assert not (tmp_path / "quant").exists()
 
 
+@pytest.mark.usefixtures("starts_calibrated")
 def test_rounding_waits_for_its_step_but_validation_never_does(tmp_path, config, encode, monkeypatch):
     switched, training, validating = [], [], []
 
@@ -226,6 +255,7 @@ def test_rounding_waits_for_its_step_but_validation_never_does(tmp_path, config,
     assert switched
 
 
+@pytest.mark.usefixtures("starts_calibrated")
 def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, config, encode):
     slow = replace(config, stages=(replace(config.stages[0], steps=8),))
     with pytest.raises(Killed):
@@ -244,6 +274,7 @@ def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, config, encode)
     assert (tmp_path / "last.pt").read_bytes() == kept
 
 
+@pytest.mark.usefixtures("starts_calibrated")
 def test_two_runs_in_one_folder_are_refused(tmp_path, config, encode):
     """The second in a process of its own: locks are a process's."""
     script = (

@@ -1,8 +1,9 @@
-"""What `torchrun` starts twice in test_distributed.py, with the run's folder and where to be stopped."""
+"""What `torchrun` starts twice in test_distributed.py, with a folder, and "exchange" or "train"."""
 
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import torch
 from torch import nn
 
 from sam3i_edge.model.config import PRESETS
+from sam3i_edge.train import trainer
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, alignment_loss
 from sam3i_edge.train.distributed import joined
 from sam3i_edge.train.projector import Projector
-from sam3i_edge.train.trainer import run_training
 
 PRESETS["tiny"] = tiny.TINY
-out, stop_at = Path(sys.argv[1]), sys.argv[2]
+out, what = Path(sys.argv[1]), sys.argv[2]
 rank = int(os.environ["RANK"])
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
@@ -64,20 +65,27 @@ def gather(ranks):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-if stop_at == "exchange":
-    with joined(torch.device("cpu")) as ranks:
-        gradients(ranks)
-        gather(ranks)
-else:
+def train(place, stop_at, end):
+    """A run that is asked to stop at a place, and its last report."""
     told = []
 
     def tell(progress):
         told.append(progress.kind)
-        if f"{progress.kind} {progress.stage} {progress.step}" == stop_at:
+        if (progress.kind, progress.stage, progress.step) == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = tiny.tiny_config()
-    run_training(replace(config, stages=config.stages[1:4]), out, tiny.words, device="cpu", progress=tell)
-    assert bool(told) == (rank == 0)
-    if stop_at == "never":
-        assert rank or told[-1] == "finished"
+    config = replace(config, stages=config.stages[1:4])
+    trainer.run_training(config, out / place, tiny.words, device="cpu", progress=tell)
+    assert told[-1:] == ([] if rank else [end])
+
+
+with joined(torch.device("cpu")) as ranks:
+    if what == "exchange":
+        gradients(ranks)
+        gather(ranks)
+    else:
+        trainer.joined = lambda _: nullcontext(ranks)  # a process can join its group once
+        train("whole", None, "finished")
+        train("parts", ("step", "detail", 2), "paused")
+        train("parts", None, "finished")
