@@ -1,19 +1,12 @@
 import json
-import os
 import shutil
 
 import pytest
 
 from sam3i_edge.bundle import folder as bundles
-from sam3i_edge.bundle import hub
 from sam3i_edge.bundle.folder import Bundle, UnknownModel, find_bundle
 from sam3i_edge.bundle.manifest import (
     GRAPHS,
-    License,
-    Manifest,
-    Preprocessing,
-    TokenizerSpec,
-    Variant,
     read_manifest,
 )
 from sam3i_edge.bundle.writing import new_bundle
@@ -31,10 +24,6 @@ def _edit(root, change):
     manifest = json.loads((root / "bundle.json").read_text())
     change(manifest)
     (root / "bundle.json").write_text(json.dumps(manifest))
-
-
-def _names(root):
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
 
 
 def test_good_bundle_opens(tiny_bundle):
@@ -288,145 +277,6 @@ def test_unknown_variant_and_file(tiny_bundle):
         tiny_bundle.file("weights")
 
 
-def _finish(folder, **changes):
-    (folder.path / "LICENSE").write_text("free\n")
-    (folder.path / "tokenizer.json").write_text("{}")
-    (folder.path / "g.onnx").write_bytes(b"graph")
-    fields = {
-        "name": "made",
-        "model": {},
-        "preprocessing": Preprocessing(image_size=16),
-        "tokenizer": TokenizerSpec(start_id=1, end_id=2),
-        "license": License(name="free"),
-        "variants": {"v": Variant(runtime="r", precision="p", graphs=dict.fromkeys(GRAPHS, "g.onnx"))},
-    }
-    return folder.finish(**{**fields, **changes})
-
-
-def test_a_new_bundle_appears_when_the_block_ends(tmp_path):
-    with new_bundle(tmp_path / "deep" / "made") as folder:
-        manifest = _finish(folder)
-        assert not (tmp_path / "deep" / "made").exists()
-    assert isinstance(manifest, Manifest)
-    assert Bundle.open(tmp_path / "deep" / "made").verify().manifest == manifest
-    assert _names(tmp_path / "deep") == [
-        "made",
-        *(f"made/{n}" for n in ("LICENSE", "bundle.json", "g.onnx", "tokenizer.json")),
-    ]
-
-
-def test_an_interrupted_one_leaves_nothing(tmp_path):
-    def interrupted():
-        with new_bundle(tmp_path / "made") as folder:
-            _finish(folder)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert _names(tmp_path) == []
-
-
-def test_an_unfinished_one_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError, match="call finish"), new_bundle(tmp_path / "made"):
-        pass
-    assert _names(tmp_path) == []
-
-
-def test_a_file_changed_after_finish_is_found(tmp_path):
-    def changed():
-        with new_bundle(tmp_path / "made") as folder:
-            _finish(folder)
-            (folder.path / "g.onnx").write_bytes(b"other")
-
-    with pytest.raises(ArtifactError, match=r"g\.onnx was changed"):
-        changed()
-    assert _names(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": None}, "name: Field required"),
-        ({"license": License(name="x", file="NO")}, "license.file names 'NO'"),
-        ({"variants": {}}, "variants"),
-    ],
-)
-def test_a_manifest_that_does_not_fit_the_folder(tmp_path, changes, message):
-    with pytest.raises(ArtifactError, match=message), new_bundle(tmp_path / "made") as folder:
-        _finish(folder, **changes)
-    assert _names(tmp_path) == []
-
-
-def test_existing_bundle_is_replaced_on_request_only(tmp_path, write_tiny_bundle):
-    made = tmp_path / "made"
-    with new_bundle(made) as folder:
-        _finish(folder)
-    with pytest.raises(ArtifactError, match="exists already"), new_bundle(made) as folder:
-        pytest.fail("the block must not run")
-    assert Bundle.open(made).manifest.name == "made"
-    write_tiny_bundle(made, overwrite=True)
-    assert Bundle.open(made).manifest.name == "tiny"
-    assert not (made / "g.onnx").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
-def test_other_folders_are_never_replaced(tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("years")
-    with pytest.raises(ArtifactError, match="is no bundle, it will not be replaced"):  # noqa: SIM117
-        with new_bundle(tmp_path / "thesis", overwrite=True):
-            pytest.fail("the block must not run")
-    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"
-
-
-def test_a_failed_replacement_keeps_the_old_one(tmp_path, write_tiny_bundle):
-    made = write_tiny_bundle(tmp_path / "made")
-
-    def failing():
-        with new_bundle(made.root, overwrite=True) as folder:
-            _finish(folder)
-            raise ValueError("boom")
-
-    with pytest.raises(ValueError, match="boom"):
-        failing()
-    assert Bundle.open(made.root).manifest.name == "tiny"
-
-
-def test_a_failed_rename_puts_the_old_one_back(tmp_path, write_tiny_bundle, monkeypatch):
-    made = write_tiny_bundle(tmp_path / "made")
-    rename = os.rename
-
-    def fails_once(source, target):
-        if str(source).endswith(".partial"):
-            raise OSError("no space")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fails_once)
-    with pytest.raises(OSError, match="no space"), new_bundle(made.root, overwrite=True) as folder:
-        _finish(folder)
-    assert Bundle.open(made.root).manifest.name == "tiny"
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
-def test_a_variant_is_added_in_place(tmp_path, write_tiny_bundle):
-    old = write_tiny_bundle(tmp_path / "made")
-    (old.root / "notes.txt").write_text("not part of the bundle")
-    graphs = old.manifest.variants["onnx-fp32"].graphs
-    with new_bundle(old.root, overwrite=True, base=old) as folder:
-        (folder.path / "onnx-int8").mkdir()
-        for name in graphs:
-            (folder.path / "onnx-int8" / f"{name}.onnx").write_bytes(b"")  # to protobuf, a graph of nothing
-        added = {name: f"onnx-int8/{name}.onnx" for name in graphs}
-        folder.finish(variants={"onnx-int8": Variant(runtime="onnxruntime", precision="int8", graphs=added)})
-    new = Bundle.open(old.root).verify()
-    assert list(new.manifest.variants) == ["onnx-fp32", "onnx-int8"]
-    assert {k: v for k, v in new.manifest.files.items() if "int8" not in k} == old.manifest.files
-    assert new.manifest.model_copy(update={"files": {}, "variants": {}}) == old.manifest.model_copy(
-        update={"files": {}, "variants": {}}
-    )
-    assert not (new.root / "notes.txt").exists()
-
-
 def test_find_a_folder(tiny_bundle, monkeypatch):
     assert find_bundle(tiny_bundle.root) == tiny_bundle.root
     assert find_bundle(str(tiny_bundle.root)) == tiny_bundle.root
@@ -474,83 +324,3 @@ def test_bundled_model_in_a_zip_file_says_what_to_unpack(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "_ASSETS", archive / "sam3i_edge" / "assets")
     with pytest.raises(ArtifactError, match=r"in .*/all\.zip: unpack sam3i_edge/assets/sam3i-nano from"):
         find_bundle("sam3i-nano")
-
-
-def _hub(monkeypatch, download):
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: None)  # what says that it is there
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def _hub_at_commit(monkeypatch, tiny_bundle, tmp_path):
-    """A Hub whose every branch is at COMMIT; what it was asked comes back."""
-    asked = []
-
-    def download(name, *, revision, token, local_files_only, allow_patterns, local_dir=None):
-        asked.append((name, revision, local_files_only, allow_patterns))
-        if local_dir is None:  # the Hub's own cache
-            return str(tmp_path / "hub" / "models--org--model" / "snapshots" / COMMIT)
-        shutil.copytree(tiny_bundle.root, local_dir, dirs_exist_ok=True)
-        return str(local_dir)
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    _hub(monkeypatch, download)
-    return asked
-
-
-@pytest.mark.parametrize("revision", [None, "v1", COMMIT[:12]])
-def test_a_name_on_the_hub_becomes_a_commit_that_is_told_once(
-    tiny_bundle, tmp_path, monkeypatch, caplog, revision
-):
-    hub._tell_commit.cache_clear()
-    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
-    found = find_bundle("org/model", revision=revision, offline=True)
-    assert asked == [("org/model", revision, True, hub._SMALL), ("org/model", COMMIT, True, None)]
-    assert found.name == f"org--model@{COMMIT}"
-    assert Bundle.open(found).manifest.name == "tiny"
-    assert find_bundle("org/model", revision=revision) == found
-    (told,) = caplog.messages
-    assert told.startswith(f"org/model: {revision or 'main'!r} is commit {COMMIT} today")
-
-
-def test_a_commit_of_the_hub_is_taken_as_it_is(tiny_bundle, tmp_path, monkeypatch, caplog):
-    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
-    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
-    assert asked == [("org/model", COMMIT, False, None)]
-    assert caplog.messages == []
-
-
-def test_a_silent_hub_leaves_what_was_fetched_before(tiny_bundle, tmp_path, monkeypatch):
-    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
-    monkeypatch.setattr(hub, "_answers", lambda *_: False)
-    assert find_bundle("org/model").name == f"org--model@{COMMIT}"
-    assert [offline for _, _, offline, _ in asked] == [True, True]
-    monkeypatch.setattr(hub, "_answers", None)  # nobody asks for a commit that is here
-    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
-
-
-@pytest.mark.parametrize("kind", ["ConnectionError", "LocalEntryNotFoundError"])
-def test_hub_that_does_not_answer(monkeypatch, kind):
-    from huggingface_hub import errors
-
-    def download(*_, **__):
-        raise {"ConnectionError": ConnectionError, **vars(errors)}[kind]("no route\nto host")
-
-    _hub(monkeypatch, download)
-    with pytest.raises(ArtifactError, match=r"no folder 'org/model', and the Hub did not give .*: no route$"):
-        find_bundle("org/model")
-
-
-def test_gated_hub_bundle_says_what_to_do(monkeypatch):
-    from huggingface_hub.errors import GatedRepoError
-
-    def download(*_, **__):
-        raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants a server's response
-
-    _hub(monkeypatch, download)
-    with pytest.raises(ArtifactError, match="'org/model' is gated: accept its terms"):
-        find_bundle("org/model")

@@ -1,8 +1,9 @@
-"""The Hub where the way there is broken: one line says so. Nothing here leaves the machine."""
+"""The Hub, and where the way there is broken: one line says so. Nothing here leaves the machine."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socketserver
 import subprocess
 import sys
@@ -11,6 +12,10 @@ import time
 from contextlib import contextmanager
 
 import pytest
+
+from sam3i_edge.bundle import hub
+from sam3i_edge.bundle.folder import Bundle, find_bundle
+from sam3i_edge.errors import ArtifactError
 
 # `info some/model`, with less patience.
 HURRIED = """
@@ -115,3 +120,83 @@ def test_a_proxy_is_passed_by_where_no_proxy_says_so(refusal):
         line = refusal(HF_ENDPOINT="http://127.0.0.1:1", HTTP_PROXY=address, NO_PROXY="127.0.0.1")
     assert asked == []
     assert "refused" in line
+
+
+def _hub(monkeypatch, download):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: None)  # what says that it is there
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _hub_at_commit(monkeypatch, tiny_bundle, tmp_path):
+    """A Hub whose every branch is at COMMIT; what it was asked comes back."""
+    asked = []
+
+    def download(name, *, revision, token, local_files_only, allow_patterns, local_dir=None):
+        asked.append((name, revision, local_files_only, allow_patterns))
+        if local_dir is None:  # the Hub's own cache
+            return str(tmp_path / "hub" / "models--org--model" / "snapshots" / COMMIT)
+        shutil.copytree(tiny_bundle.root, local_dir, dirs_exist_ok=True)
+        return str(local_dir)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _hub(monkeypatch, download)
+    return asked
+
+
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT[:12]])
+def test_a_name_on_the_hub_becomes_a_commit_that_is_told_once(
+    tiny_bundle, tmp_path, monkeypatch, caplog, revision
+):
+    hub._tell_commit.cache_clear()
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    found = find_bundle("org/model", revision=revision, offline=True)
+    assert asked == [("org/model", revision, True, hub._SMALL), ("org/model", COMMIT, True, None)]
+    assert found.name == f"org--model@{COMMIT}"
+    assert Bundle.open(found).manifest.name == "tiny"
+    assert find_bundle("org/model", revision=revision) == found
+    (told,) = caplog.messages
+    assert told.startswith(f"org/model: {revision or 'main'!r} is commit {COMMIT} today")
+
+
+def test_a_commit_of_the_hub_is_taken_as_it_is(tiny_bundle, tmp_path, monkeypatch, caplog):
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
+    assert asked == [("org/model", COMMIT, False, None)]
+    assert caplog.messages == []
+
+
+def test_a_silent_hub_leaves_what_was_fetched_before(tiny_bundle, tmp_path, monkeypatch):
+    asked = _hub_at_commit(monkeypatch, tiny_bundle, tmp_path)
+    monkeypatch.setattr(hub, "_answers", lambda *_: False)
+    assert find_bundle("org/model").name == f"org--model@{COMMIT}"
+    assert [offline for _, _, offline, _ in asked] == [True, True]
+    monkeypatch.setattr(hub, "_answers", None)  # nobody asks for a commit that is here
+    assert find_bundle("org/model", revision=COMMIT).name == f"org--model@{COMMIT}"
+
+
+@pytest.mark.parametrize("kind", ["ConnectionError", "LocalEntryNotFoundError"])
+def test_hub_that_does_not_answer(monkeypatch, kind):
+    from huggingface_hub import errors
+
+    def download(*_, **__):
+        raise {"ConnectionError": ConnectionError, **vars(errors)}[kind]("no route\nto host")
+
+    _hub(monkeypatch, download)
+    with pytest.raises(ArtifactError, match=r"no folder 'org/model', and the Hub did not give .*: no route$"):
+        find_bundle("org/model")
+
+
+def test_gated_hub_bundle_says_what_to_do(monkeypatch):
+    from huggingface_hub.errors import GatedRepoError
+
+    def download(*_, **__):
+        raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants a server's response
+
+    _hub(monkeypatch, download)
+    with pytest.raises(ArtifactError, match="'org/model' is gated: accept its terms"):
+        find_bundle("org/model")
