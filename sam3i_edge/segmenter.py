@@ -56,6 +56,7 @@ class Segmenter:
         compile: bool = False,
         image_cache: int = 4,
         instruction_cache: int = 256,
+        keep_text_encoders: bool = True,
     ) -> None:
         """Finds, verifies and opens a model.
 
@@ -74,6 +75,8 @@ class Segmenter:
             image_cache: images whose features are kept, least recently used first out; 0 keeps none.
                 One image of sam3i at 1008 pixels takes 111 MB.
             instruction_cache: encoded instructions that are kept; 0 keeps none.
+            keep_text_encoders: False closes a text encoder after each use, and opens it for the next new
+                instruction that is not kept: one of sam3i in int8 holds 0.4 GB, and takes seconds to open.
 
         Raises:
             ArtifactError: the model is unknown, damaged, newer than this version, or lacks the variant.
@@ -101,7 +104,9 @@ class Segmenter:
             manifest.thresholds.score if threshold is None else threshold,
             self._router,
         )
-        self._graphs = Graphs(self._bundle, self._choice, threads, compile=compile)
+        self._graphs = Graphs(
+            self._bundle, self._choice, threads, compile=compile, keep_text_encoders=keep_text_encoders
+        )
         if not self._choice.builds:  # an engine is built by `prepare`, or by its first use
             self._graphs.open("image_encoder")
             self._graphs.open("detector")

@@ -311,6 +311,17 @@ def test_without_caches_everything_runs_each_time(tiny_bundle, runs):
         assert runs.count("image_encoder") == 3
 
 
+def test_text_encoders_may_be_closed_after_each_use(tiny_bundle, segmenter):
+    want = [segmenter.segment(picture(0), text) for text in ("star", "ring")]
+    with Segmenter(tiny_bundle.root, threads=1, threshold=0.0, keep_text_encoders=False) as closing:
+        for found in (want, want[::-1]):
+            got = [closing.segment(picture(0), one.instruction) for one in found]
+            assert all(same(*pair) for pair in zip(got, found, strict=True))
+            assert closing._graphs._opened.keys() == {"image_encoder", "detector"}
+        closing.prepare()
+        assert not any("text" in name for name in closing._graphs._opened)
+
+
 def test_stream_does_not_fill_the_image_cache(segmenter, runs):
     segmenter.segment(picture(0), "star")
     list(segmenter.stream([picture(seed) for seed in range(1, 9)], "star"))

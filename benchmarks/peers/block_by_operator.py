@@ -49,12 +49,12 @@ class OneBlock(nn.Module):
         window = sizes.grid if whole else sizes.window_size
         self.block = ViTBlock(sizes, window)
         tables = rotary_tables(window, sizes.vit_width // sizes.vit_heads, sizes.window_size / window)
-        for name, table in zip(("cos", "sin"), tables, strict=True):
+        for name, table in zip(("own", "after", "before"), tables, strict=True):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[1, N, C] -> the same."""
-        out: torch.Tensor = self.block(x, self.cos, self.sin)
+        out: torch.Tensor = self.block(x, (self.own, self.after, self.before))
         return out
 
 

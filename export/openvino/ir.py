@@ -17,7 +17,7 @@ from sam3i_edge import __version__
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.graph_file import export_onnx
-from sam3i_edge.export.openvino.rewrites import round_before_sums, run_constant_layers
+from sam3i_edge.export.openvino.rewrites import join_queries, round_before_sums, run_constant_layers
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.runtimes import Progress, part, untold
 from sam3i_edge.runtimes.ov import PRECISION_KEY, shared_core
@@ -88,6 +88,7 @@ def write_ir(onnx: Path, path: Path, precision: str) -> None:
     """
     model = shared_core().read_model(onnx)
     names = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
+    join_queries(model)
     # What `openvino.convert_model` does too, which reports each use to its maker.
     apply_moc_transformations(model, cf=True, smart_reshape=False)
     for name, port in zip(names, (*model.inputs, *model.outputs), strict=True):

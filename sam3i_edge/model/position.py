@@ -62,8 +62,11 @@ def sine_centres(boxes: torch.Tensor, width: int) -> torch.Tensor:
     return torch.cat((y, x, h[..., None], w[..., None]), dim=-1)
 
 
-def rotary_tables(grid: int, head_dim: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of 2-D axial rotary embedding (RoFormer, arXiv:2104.09864, per axis as in SAM2/SAM3).
+Rotary = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def rotary_tables(grid: int, head_dim: int, scale: float) -> Rotary:
+    """2-D axial rotary embedding (RoFormer, arXiv:2104.09864, per axis as in SAM2/SAM3).
 
     Args:
         grid: side of the (window's) token grid.
@@ -71,8 +74,9 @@ def rotary_tables(grid: int, head_dim: int, scale: float) -> tuple[torch.Tensor,
         scale: factor on the positions: pretrained grid / this grid.
 
     Returns:
-        cos, sin: [grid * grid, head_dim] float32; channels 2k and 2k + 1 hold the same angle, and the sine of
-        the first is negated.
+        What `rotate` multiplies each channel with, the one after it and the one before it, [grid * grid,
+        head_dim] float32 each: cosine of the angle that channels 2k and 2k + 1 share, minus its sine for the
+        first and 0, 0 and its sine for the second.
     """
     k = torch.arange(head_dim // 4, dtype=torch.float32)
     frequency = TEMPERATURE ** (-4 * k / head_dim)
@@ -80,18 +84,20 @@ def rotary_tables(grid: int, head_dim: int, scale: float) -> tuple[torch.Tensor,
     x, y = (index % grid).float() * scale, (index // grid).float() * scale
     angle = torch.cat((x[:, None] * frequency, y[:, None] * frequency), dim=-1)  # [N, head_dim / 2]
     angle = angle.repeat_interleave(2, dim=-1)
-    sign = torch.tensor([-1.0, 1.0]).repeat(head_dim // 2)
-    return angle.cos(), angle.sin() * sign
+    first = torch.arange(head_dim) % 2 == 0
+    return angle.cos(), -angle.sin() * first, angle.sin() * ~first
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, partner: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, tables: Rotary) -> torch.Tensor:
     """Rotates interleaved channel pairs: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin).
+
+    Pairs are not cut apart and joined anew, which runtimes do value by value.
 
     Args:
         x: [B, h, N, d].
-        cos: from `rotary_tables`.
-        sin: from `rotary_tables`.
-        partner: [d] int64, the other channel of each channel's pair. One gather takes half the time that
-            cutting the pairs apart and joining them anew took.
+        tables: from `rotary_tables`.
     """
-    return x * cos + x.index_select(-1, partner) * sin
+    own, after, before = tables
+    following = torch.cat((x[..., 1:], x[..., :1]), dim=-1)
+    preceding = torch.cat((x[..., -1:], x[..., :-1]), dim=-1)
+    return x * own + following * after + preceding * before

@@ -13,27 +13,21 @@ from torch.nn import functional as F
 
 from sam3i_edge.model.attention import Attention, FeedForward
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.position import rotary_tables, rotate
+from sam3i_edge.model.position import Rotary, rotary_tables, rotate
 from sam3i_edge.model.windows import partition, unpartition
 
 # The official vision tower's epsilon. The transformers port defaults to 1e-6, which costs 1.5e-5 relative.
 EPS = 1e-5
+_TABLES = ("own", "after", "before")
 
 
 class RotaryAttention(Attention):
-    """Self-attention with rotary positions on queries and keys; arguments as `Attention`."""
+    """Self-attention with rotary positions on queries and keys."""
 
-    partner: torch.Tensor
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__(width, heads)
-        self.register_buffer("partner", torch.arange(width // heads) ^ 1, persistent=False)
-
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, x: torch.Tensor, tables: Rotary) -> torch.Tensor:  # type: ignore[override]
         """[B, N, C] with tables [N, C / heads] -> [B, N, C]."""
         q, k, v = (self.split_heads(y) for y in (self.q_proj(x), self.k_proj(x), self.v_proj(x)))
-        q, k = (rotate(y, cos, sin, self.partner) for y in (q, k))
-        return self.attend(q, k, v)
+        return self.attend(rotate(q, tables), rotate(k, tables), v)
 
 
 class ViTBlock(nn.Module):
@@ -47,14 +41,14 @@ class ViTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(config.vit_width, eps=EPS)
         self.mlp = FeedForward(config.vit_width, config.vit_mlp_dim, gelu=True)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, tables: Rotary) -> torch.Tensor:
         """[B, grid * grid, C] -> the same."""
         h = self.norm1(x)
         if self.window < self.grid:
             h = partition(h, self.grid, self.window)
-            h = unpartition(self.attn(h, cos, sin), self.grid, self.window)
+            h = unpartition(self.attn(h, tables), self.grid, self.window)
         else:
-            h = self.attn(h, cos, sin)
+            h = self.attn(h, tables)
         x = x + h
         return x + self.mlp(self.norm2(x))
 
@@ -78,9 +72,8 @@ class ViT(nn.Module):
             ("window", config.window_size, 1.0),
             ("global", config.grid, config.window_size / config.grid),
         ):
-            cos, sin = rotary_tables(grid, head_dim, scale)
-            self.register_buffer(f"{name}_cos", cos, persistent=False)
-            self.register_buffer(f"{name}_sin", sin, persistent=False)
+            for part, values in zip(_TABLES, rotary_tables(grid, head_dim, scale), strict=True):
+                self.register_buffer(f"{name}_{part}", values, persistent=False)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, C, grid, grid]."""
@@ -91,10 +84,11 @@ class ViT(nn.Module):
         tiles = -(-grid // table)  # the table is tiled, not interpolated
         x = x + position.repeat(1, tiles, tiles)[:, :grid, :grid]
         x = self.norm_pre(x.flatten(2).transpose(1, 2))
+        window, whole = (
+            tuple(self.get_buffer(f"{name}_{part}") for part in _TABLES) for name in ("window", "global")
+        )
         for block in self.blocks:
-            whole = block.window == grid
-            cos, sin = (self.global_cos, self.global_sin) if whole else (self.window_cos, self.window_sin)
-            x = block(x, cos, sin)
+            x = block(x, whole if block.window == grid else window)
         return x.transpose(1, 2).contiguous().view(-1, width, grid, grid)
 
 

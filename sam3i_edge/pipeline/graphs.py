@@ -23,10 +23,19 @@ _log = logging.getLogger(__name__)
 class Graphs:
     """Opens, runs and closes graphs by name. `open` and `run` want the graph's lock to be held."""
 
-    def __init__(self, bundle: Bundle, choice: Choice, threads: int | None, *, compile: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: Choice,
+        threads: int | None,
+        *,
+        compile: bool = False,
+        keep_text_encoders: bool = True,
+    ) -> None:
         self._paths = bundle.graphs(choice.variant)
         self._choice = choice
         self._threads, self._compile = threads, compile
+        self._keep_text_encoders = keep_text_encoders
         self._opened: dict[str, Runtime] = {}
         self._locks = {name: threading.Lock() for name in self._paths}
         self._closed = False
@@ -83,6 +92,7 @@ class Graphs:
                         progress=report,
                     )
                 self.open(name)
+                self._close_unkept(name)
         if progress is not None:
             progress("ready", 1.0)
 
@@ -98,6 +108,8 @@ class Graphs:
             outputs = runtime.run(inputs)
         except ValueError as error:
             raise ArtifactError(f"the bundle's graphs do not fit together: {error}") from error
+        finally:
+            self._close_unkept(name)
         missing = [output for output in wanted if output not in outputs]
         if missing:
             raise ArtifactError(
@@ -118,6 +130,10 @@ class Graphs:
                 return self.run(graph, inputs, wanted)
 
         return run
+
+    def _close_unkept(self, name: str) -> None:
+        if name.startswith("text_encoder.") and not self._keep_text_encoders:
+            self._opened.pop(name).close()
 
     def check_open(self) -> None:
         """Raises RuntimeUnavailable after `close`."""

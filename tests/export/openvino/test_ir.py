@@ -19,12 +19,14 @@ from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError, ExportError
 from sam3i_edge.export import targets
 from sam3i_edge.export.gate import Gate
+from sam3i_edge.export.onnx.graph_file import write_graph
 from sam3i_edge.export.openvino import ir as openvino_ir
 from sam3i_edge.export.openvino.integers import check_integers, integer_work, read_integers
 from sam3i_edge.export.openvino.ir import write_ir
 from sam3i_edge.export.staged import TorchGraphs
 from sam3i_edge.export.targets import write_variant
-from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.model import attention
+from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.model.weights import read_config
 from sam3i_edge.pipeline.tokenizer import SPECIAL_TOKENS, Tokenizer
 from sam3i_edge.quantize.spec import QuantSpec
@@ -34,6 +36,24 @@ from sam3i_edge.runtimes.ov import shared_core
 START, END = (SPECIAL_TOKENS.index(token) for token in ("<start>", "<end>"))
 # Of random weights the queries lie so near each other that their order is a matter of one step.
 EXACT = {"image_encoder": ("fpn_4x", "fpn_2x", "fpn_1x", "cls_token"), "detector": ("presence",)}
+
+
+def test_attention_in_pieces_takes_all_queries_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(attention, "LOGITS", 2 * 7 * 16)
+    attend = attention.Attention(16, 2).eval()
+    inputs = {"query": torch.randn(1, 50, 16), "key": torch.randn(1, 7, 16), "value": torch.randn(1, 7, 16)}
+    write_graph(GraphSpec("g", attend, inputs, ("y",)), tmp_path, {})
+    write_ir(tmp_path / "g.onnx", tmp_path / "g.xml", "fp32")
+    kinds = ("SoftMax", "Softmax", "ScaledDotProductAttention")
+    counts = [
+        sum(node.get_type_name() in kinds for node in shared_core().read_model(path).get_ops())
+        for path in (tmp_path / "g.onnx", tmp_path / "g.xml")
+    ]
+    assert counts == [4, 1]
+    given = {name: value.numpy() for name, value in inputs.items()}
+    found = open_runtime("openvino", tmp_path / "g.xml", "cpu", threads=1).run(given)["y"]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, attend(**inputs).numpy(), rtol=1e-4, atol=1e-6)
 
 
 def convert(graphs: dict[str, Path], folder: Path, precision: str) -> dict[str, Path]:
