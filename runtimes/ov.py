@@ -111,7 +111,8 @@ class OpenVinoRuntime:
                 name: np.array(self._request.get_output_tensor(n).data)
                 for n, name in enumerate(self._outputs)
             }
-            if self._releases:  # gives back what it computed in
+            if self._releases:  # gives back what it computed in, and the request's copies of the outputs
+                self._request = None
                 self._compiled.release_memory()
             return outputs
         except _FAILURES as error:
