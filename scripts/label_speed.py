@@ -18,8 +18,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +34,9 @@ from sam3i_edge.label.shards import LabelConfig
 from sam3i_edge.shards.map import one_by_one
 from sam3i_edge.shards.processes import in_processes
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 _Done = TypeVar("_Done")
 _INSTRUCTIONS = ("circles", "red things", "the largest shape", "every small square", "what stands for love")
 
@@ -42,7 +47,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--ray", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pictures = Path(folder, "pictures")
         pictures.mkdir()
         for number in range(arguments.pictures):
@@ -70,7 +75,9 @@ def main() -> None:
             ),
         }
         if arguments.ray:
-            ways["label, Ray with two nodes"] = lambda: label(config, Path(folder, "ray"), run=_on_ray)
+            ways["label, Ray with two nodes"] = lambda: label(
+                config, Path(folder, "ray"), run=partial(_on_ray, stack)
+            )
         print("| way | wall s | pictures a second | CPU seconds a picture | load |\n|---|---|---|---|---|")
         for name, way in ways.items():
             began, spent = time.perf_counter(), _cpu()
@@ -82,12 +89,10 @@ def main() -> None:
         print("the same files" if len(files) == 1 else "the files differ")
 
 
-def _on_ray(work: Callable[[int], _Done], numbers: Sequence[int], /) -> Iterator[_Done]:
-    """A `Map` of a head that does no work and two nodes with a core each, of this machine."""
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-    }  # its workers are nice otherwise
+def _on_ray(stack: ExitStack, work: Callable[[int], _Done], numbers: Sequence[int], /) -> Iterator[_Done]:
+    """A `Map` of a head that does no work and two nodes with a core each, until the stack ends."""
+    # Its workers have niceness 15 otherwise.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     from sam3i_edge.shards.cluster import on_cluster
@@ -96,13 +101,18 @@ def _on_ray(work: Callable[[int], _Done], numbers: Sequence[int], /) -> Iterator
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store}
     )
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, **store)
-        yield from on_cluster(cluster.address)(work, numbers)
-    finally:
-        for node in cluster.list_all_nodes():
-            node.kill_all_processes(check_alive=False, allow_graceful=False)
+    stack.callback(_end, cluster)  # when its processor time was looked at
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, **store)
+    yield from on_cluster(cluster.address)(work, numbers)
+
+
+def _end(cluster: Cluster) -> None:
+    from ray._common.utils import reset_ray_address
+
+    for node in cluster.list_all_nodes():
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    reset_ray_address()
 
 
 def _measured_load(way: Callable[[], object]) -> float:
