@@ -23,6 +23,7 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.weights import (
     WEIGHT_FILES,
     group_of,
+    halve_weights,
     load_model,
     read_config,
     write_config,
@@ -41,6 +42,9 @@ def export_bundle(
     threshold: float = 0.5,
     pairs: int = PARITY_PAIRS,
     boxes: int = 0,
+    half: bool = False,
+    note: str = "",
+    version: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Agreement]:
@@ -58,6 +62,9 @@ def export_bundle(
         threshold: default least score, 0..1.
         pairs: at least 1; 200 or more for a release.
         boxes: most boxes of one prompt; 0 for a model that was never trained on boxes.
+        half: keep the weights in float16; all variants are made from, and compared with, what that rounds to.
+        note: one line that users must know of the model; "": of drawn shapes, where the run saw these alone.
+        version: of the model, kept in `provenance`; "" for none.
         overwrite: replace `out` when it is a bundle.
         progress: called with a sentence on each step, and the share of it that is done.
 
@@ -77,6 +84,8 @@ def export_bundle(
     with new_bundle(out, overwrite=overwrite) as folder:
         shutil.copyfile(run / "tokenizer.json", folder.path / "tokenizer.json")
         shutil.copytree(run / "weights", folder.path / "weights")
+        if half:
+            halve_weights(folder.path / "weights")
         return _finish(
             folder,
             out,
@@ -88,7 +97,10 @@ def export_bundle(
             threshold=threshold,
             pairs=pairs,
             boxes=boxes,
-            provenance=_note(run),
+            provenance={
+                **({NOTE: note} if note else _note(run)),
+                **({"version": version} if version else {}),
+            },
             tell=progress or (lambda *_: None),
         )
 

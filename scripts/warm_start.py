@@ -1,7 +1,7 @@
 """Gives a trained image encoder the detector and the text encoder of a smaller trained model.
 
     sam3i-edge train image.json --out runs/image --tokenizer runs/start/tokenizer.json   # stage "image" alone
-    python scripts/warm_start.py runs/image sam3i-nano --out runs/warm
+    python scripts/warm_start.py runs/image runs/nano --out runs/warm
 
 What finds boxes and masks is slow to learn and the same for every picture; only what it reads differs. So its
 weights are copied, words get the vectors of their pieces, and the lateral convolutions of the new pyramid are
@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.model.config import SAM3I_NANO_256
 from sam3i_edge.model.convnet import ConvEncoder
@@ -97,13 +96,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a run that trained the image encoder")
-    parser.add_argument("model", help="bundle, or name of a bundled model, with a residual image encoder")
+    parser.add_argument("trained", type=Path, help="a run or bundle with a residual image encoder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    bundle = Bundle.open(find_bundle(given.model))
-    old, new = load_model(bundle.root / "weights"), SAM3I(SAM3I_NANO_256)
+    old, new = load_model(given.trained / "weights"), SAM3I(SAM3I_NANO_256)
     load_weights(new, given.run / "weights")
     fresh = SAM3I(SAM3I_NANO_256).state_dict()
     kept, trained = new.state_dict(), old.state_dict()
@@ -116,7 +114,7 @@ def main() -> None:
         kept["text_encoder.token_embedding.weight"],
         trained["text_encoder.token_embedding.weight"],
         Tokenizer.from_file(str(given.run / "tokenizer.json")),
-        Tokenizer.from_file(str(bundle.root / "tokenizer.json")),
+        Tokenizer.from_file(str(given.trained / "tokenizer.json")),
     )
     new.eval()
     assert isinstance(new.image_encoder, EfficientNetEncoder)

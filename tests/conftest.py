@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from browser import chromium, launch  # noqa: F401  (fixtures)
 from sam3i_edge.agreement import LIMITS
 from sam3i_edge.bundle.folder import Bundle
 

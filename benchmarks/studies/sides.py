@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sam3i_edge.model.config import ModelConfig
 
 GRAPHS = ("image_encoder", "detector")
-_CONVOLUTIONAL = (128, 224, 320, 448)
+_CONVOLUTIONAL = (128, 224, 256, 320, 448)
 _WINDOWS = 3  # of the ViT along a side, at most: the official size
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
 
@@ -67,7 +67,7 @@ def sides_curves(
 
 def sides_of(config: ModelConfig) -> Sequence[int]:
     """The sides to measure: the official ones of a ViT, some of the many of a convolutional backbone."""
-    if config.backbone == "conv":
+    if config.backbone in ("conv", "efficientnet"):
         return _CONVOLUTIONAL
     return [config.window_size * config.patch_size * count for count in range(1, _WINDOWS + 1)]
 

@@ -110,6 +110,8 @@ def _integer_bias(
         return
     if product.op_type in _CONVOLUTIONS:
         reader, place = product, 2
+        if len(product.inputs) == place:  # adding nothing was optimised away
+            product.resize_inputs(place + 1)
     else:
         found = [
             (node, place)

@@ -22,6 +22,9 @@ def bundle(
     pairs: Annotated[
         int, typer.Option(min=1, help="Drawn (image, instruction) pairs to compare with the model.")
     ] = 240,
+    half: Annotated[bool, typer.Option("--half", help="Keep the weights in float16.")] = False,
+    note: Annotated[str, typer.Option(help="One line that its users must know.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +42,9 @@ def bundle(
             license_file=license_file,
             threshold=threshold,
             pairs=pairs,
+            half=half,
+            note=note,
+            version=version,
             overwrite=overwrite,
             progress=tell,
         )

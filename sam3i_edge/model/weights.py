@@ -94,6 +94,8 @@ def part_of(name: str, graph: str | None) -> bool:
 def open_weights(folder: Path, graph: str | None = None) -> dict[str, Tensor]:
     """The tensors of `folder`/*.safetensors, mapped from the files: values are read when used.
 
+    float16 is read at once, as float32.
+
     Args:
         folder: of the weights.
         graph: only what this graph reads; None for everything.
@@ -110,7 +112,8 @@ def open_weights(folder: Path, graph: str | None = None) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  (no mapping)
                     if part_of(name, graph):
-                        tensors[name] = file.get_tensor(name)
+                        value = file.get_tensor(name)
+                        tensors[name] = value.float() if value.dtype == torch.float16 else value
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}") from error
     return tensors
@@ -201,6 +204,18 @@ def save_weights(model: SAM3I, folder: Path, state: Mapping[str, Tensor] | None 
                 except SafetensorError as error:
                     raise OSError(f"cannot write {path}: {error}") from error
     write_config(folder, model.config)
+
+
+def halve_weights(folder: Path) -> None:
+    """Rounds the tensors of `folder`/*.safetensors to float16, in place.
+
+    Raises:
+        ArtifactError: one holds a number that float16 cannot.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        part = {name: value.half() for name, value in load_file(path).items()}
+        check_finite(part)
+        save_file(part, path)
 
 
 def group_of(name: str) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sam3i_edge.bundle.folder import find_bundle
 from sam3i_edge.export import isolated
-from sam3i_edge.model.config import SAM3I_NANO, SAM3I_OFFICIAL
+from sam3i_edge.model.config import SAM3I_NANO, SAM3I_NANO_256, SAM3I_OFFICIAL
 from studies import sides
 
 
 def test_the_sides_are_those_that_the_model_allows() -> None:
     assert sides.sides_of(SAM3I_OFFICIAL) == [336, 672, 1008]
-    assert all(side % SAM3I_NANO.stride == 0 for side in sides.sides_of(SAM3I_NANO))
-    assert SAM3I_NANO.image_size in sides.sides_of(SAM3I_NANO)
+    for config in (SAM3I_NANO, SAM3I_NANO_256):
+        assert config.image_size in sides.sides_of(config)
+        for side in sides.sides_of(config):
+            replace(config, image_size=side)  # which refuses one that does not divide
 
 
 @pytest.mark.slow  # exports two graphs

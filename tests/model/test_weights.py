@@ -4,10 +4,12 @@ import json
 import struct
 
 import numpy as np
+import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from sam3i_edge.model.weights import write_safetensors
+from sam3i_edge.errors import ArtifactError
+from sam3i_edge.model.weights import halve_weights, open_weights, write_safetensors
 
 
 def header(path):
@@ -44,3 +46,21 @@ def test_every_int8_value_survives(tmp_path):
     values = torch.from_numpy(np.arange(-128, 128).astype(np.int8))
     write_safetensors(tmp_path / "x.safetensors", {"all": values})
     assert torch.equal(load_file(tmp_path / "x.safetensors")["all"], values)
+
+
+def test_halved_weights_are_read_as_float32(tmp_path):
+    values = torch.randn(64, 64)
+    save_file({"x": values}, tmp_path / "base.safetensors")
+    before = (tmp_path / "base.safetensors").stat().st_size
+    halve_weights(tmp_path)
+    again = open_weights(tmp_path)["x"]
+    assert again.dtype == torch.float32
+    assert torch.equal(again, values.half().float())
+    assert (tmp_path / "base.safetensors").stat().st_size < 0.52 * before
+
+
+def test_what_float16_cannot_hold_is_refused_by_name(tmp_path):
+    save_file({"x": torch.tensor([1.0, 70_000.0])}, tmp_path / "base.safetensors")
+    with pytest.raises(ArtifactError, match="the tensor x holds"):
+        halve_weights(tmp_path)
+    assert load_file(tmp_path / "base.safetensors")["x"].dtype == torch.float32

@@ -1,9 +1,8 @@
-"""The page's server and Debian's Chromium, or what else is installed under its names."""
+"""The page's server, and pages in the browser."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 
 import numpy as np
@@ -14,34 +13,6 @@ from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.masks import overlay
 from sam3i_edge.web.server import WebServer
 from sam3i_edge.web.site import Example, Site
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# CI runs as root, where Chromium has no sandbox. It asks its maker for nothing.
-SWITCHES = (
-    "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--use-fake-device-for-media-stream", "--enable-precise-memory-info", "--js-flags=--expose-gc",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def launch():
-    """`launch(*switches)`: a browser, which whoever asks closes."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    sync_api.expect.set_options(timeout=60_000)  # busy machines
-    with sync_api.sync_playwright() as playwright:
-        yield lambda *switches: playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*SWITCHES, *switches]
-        )
-
-
-@pytest.fixture(scope="session")
-def chromium(launch):
-    """A browser; a test opens contexts of its own, whose caches are empty."""
-    browser = launch()
-    yield browser
-    browser.close()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
-"""The page in a real browser: Debian's Chromium, or what else is installed under its names."""
+"""The page in a real browser."""
 
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,24 +11,11 @@ from sam3i_edge.masks import rle
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api.expect.set_options(timeout=60_000)  # busy machines
-    with sync_api.sync_playwright() as playwright:
-        # CI runs as root, where Chromium has no sandbox.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
 
 @pytest.fixture
-def page(browser, server):
+def page(chromium, server):
     """The page, loaded. An error of its script, or a request to another host, fails the test."""
-    opened = browser.new_page(viewport={"width": 1000, "height": 700})
+    opened = chromium.new_page(viewport={"width": 1000, "height": 700})
     wrong = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on(
@@ -209,8 +195,8 @@ def test_a_server_that_is_gone_is_said_and_the_click_not_taken(page, server, fol
     assert _decisions(folder) == []
 
 
-def test_without_the_token_nothing_is_shown(browser, server, lines):
-    page = browser.new_page()
+def test_without_the_token_nothing_is_shown(chromium, server, lines):
+    page = chromium.new_page()
     page.goto(server.url.split("#")[0])
     sync_api.expect(page.locator("#message")).to_contain_text("token")
     assert lines[0]["text"] not in page.content()
@@ -219,8 +205,8 @@ def test_without_the_token_nothing_is_shown(browser, server, lines):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(390, 700), (1280, 800)])
-def test_nothing_is_cut_off_at_any_width(browser, server, scheme, size):
-    context = browser.new_context(
+def test_nothing_is_cut_off_at_any_width(chromium, server, scheme, size):
+    context = chromium.new_context(
         color_scheme=scheme, viewport=dict(zip(("width", "height"), size, strict=True))
     )
     page = context.new_page()

@@ -181,20 +181,24 @@ def test_files_compute_what_the_quantized_model_does(exported, quantized, paths,
     assert np.abs(np.subtract(*first)).mean() < 0.5 * np.abs(np.subtract(*float_first)).mean()
 
 
-def test_a_layer_whose_bias_is_zero_still_runs_in_integers(exported, quantized, paths, tmp_path):
-    name = "text_encoder.layers.0.attn.o_proj"
-    without = replace(
-        quantized.spec,
-        tensors=quantized.spec.tensors | {f"{name}.bias": torch.zeros(exported.model.config.text_width)},
-    )
-    graph = next(
-        g for g in graph_specs(without.build(exported.model.config)) if g.name == "text_encoder.concept"
-    )
+@pytest.mark.parametrize(
+    ("name", "file", "output"),
+    [
+        ("text_encoder.layers.0.attn.o_proj", "text_encoder.concept", "text_features"),
+        ("image_encoder.neck.0", "image_encoder", "fpn_4x"),
+    ],
+)
+def test_a_layer_whose_bias_is_zero_still_runs_in_integers(
+    exported, quantized, paths, tmp_path, name, file, output
+):
+    zeros = torch.zeros_like(quantized.spec.tensors[f"{name}.bias"])
+    without = replace(quantized.spec, tensors=quantized.spec.tensors | {f"{name}.bias": zeros})
+    graph = next(g for g in graph_specs(without.build(exported.model.config)) if g.name == file)
     write_graph(graph, tmp_path, {}, quantized=without)
-    path = tmp_path / "text_encoder.concept.onnx"
+    path = tmp_path / f"{file}.onnx"
     assert not initializers(path)[f"{name}.bias_int32"].any()
-    assert census(path).kernels == census(paths["text_encoder.concept"]).kernels
-    want, got = both(graph, path, 0)["text_features"]
+    assert census(path).kernels == census(paths[file]).kernels
+    want, got = both(graph, path, 0)[output]
     assert np.abs(want - got).mean() < 5e-3 * np.abs(want).max()
     assert name in {layer for layer, _, _ in read_integers(ir.load(path))}
 
