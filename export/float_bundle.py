@@ -10,7 +10,15 @@ from pathlib import Path
 import torch
 
 from sam3i_edge.agreement import Agreement
-from sam3i_edge.bundle.manifest import NOTE, License, Manifest, Preprocessing, Thresholds, TokenizerSpec
+from sam3i_edge.bundle.manifest import (
+    NOTE,
+    License,
+    Manifest,
+    Preprocessing,
+    Thresholds,
+    TokenizerSpec,
+    check_note,
+)
 from sam3i_edge.bundle.writing import BundleFolder, new_bundle
 from sam3i_edge.checkpoints.load import Checkpoint
 from sam3i_edge.checkpoints.tokenizer_file import special_ids, write_tokenizer
@@ -74,7 +82,9 @@ def export_bundle(
     Raises:
         ExportError: nothing to compare. ParityError: the graphs disagree with the model.
         ArtifactError: `out` may not be written, or `run` cannot be read.
+        ValueError: `note` is not one line of at most 300 characters.
     """
+    check_note(note or "-")
     for needed in (run / "weights" / "model.json", run / "tokenizer.json", license_file):
         if not needed.is_file():
             raise ExportError(f"{needed} is missing: give the folder of a training run and a licence file")

@@ -1,7 +1,7 @@
 """Gives a trained image encoder the detector and the text encoder of a smaller trained model.
 
     sam3i-edge train image.json --out runs/image --tokenizer runs/start/tokenizer.json   # stage "image" alone
-    python scripts/warm_start.py runs/image runs/nano --out runs/warm
+    python scripts/warm_start.py runs/image sam3i_edge/assets/sam3i-nano --out runs/warm
 
 What finds boxes and masks is slow to learn and the same for every picture; only what it reads differs. So its
 weights are copied, words get the vectors of their pieces, and the lateral convolutions of the new pyramid are

@@ -145,10 +145,14 @@ class Manifest(_Part):
                 raise ValueError(f"{place} names {path!r}, which `files` does not list")
         for path in self.files:
             _check_relative(path)
-        note = self.provenance.get(NOTE, "-")
-        if not isinstance(note, str) or not note.isprintable() or not 0 < len(note.strip()) <= _MOST_NOTE:
-            raise ValueError(f"provenance.{NOTE} must be one line of 1 to {_MOST_NOTE} characters")
+        check_note(self.provenance.get(NOTE, "-"))
         return self
+
+
+def check_note(note: object) -> None:
+    """Raises ValueError where what users must know is not one line that fits."""
+    if not isinstance(note, str) or not note.isprintable() or not 0 < len(note.strip()) <= _MOST_NOTE:
+        raise ValueError(f"provenance.{NOTE} must be one line of 1 to {_MOST_NOTE} characters")
 
 
 def _check_relative(path: str) -> None:

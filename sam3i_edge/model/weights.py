@@ -197,13 +197,16 @@ def save_weights(model: SAM3I, folder: Path, state: Mapping[str, Tensor] | None 
     for name, groups in WEIGHT_FILES.items():
         part = {key: value for key, value in state.items() if group_of(key) in groups}
         if part:
-            path = folder / f"{name}.safetensors"
-            with whole_file(path) as temporary:
-                try:
-                    save_file(part, temporary)
-                except SafetensorError as error:
-                    raise OSError(f"cannot write {path}: {error}") from error
+            _save(part, folder / f"{name}.safetensors")
     write_config(folder, model.config)
+
+
+def _save(part: dict[str, Tensor], path: Path) -> None:
+    with whole_file(path) as temporary:
+        try:
+            save_file(part, temporary)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
 
 
 def halve_weights(folder: Path) -> None:
@@ -211,11 +214,12 @@ def halve_weights(folder: Path) -> None:
 
     Raises:
         ArtifactError: one holds a number that float16 cannot.
+        OSError: a file cannot be written.
     """
     for path in sorted(folder.glob("*.safetensors")):
         part = {name: value.half() for name, value in load_file(path).items()}
         check_finite(part)
-        save_file(part, path)
+        _save(part, path)
 
 
 def group_of(name: str) -> str:

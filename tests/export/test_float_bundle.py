@@ -84,6 +84,12 @@ def test_a_run_that_drew_all_it_saw_says_so_in_its_bundle(tmp_path, changes, not
     assert _note(tmp_path / "elsewhere") == {}
 
 
+@pytest.mark.parametrize("note", ["two\nlines", " ", "x" * 301])
+def test_a_note_that_does_not_fit_is_refused_before_anything_is_read(tmp_path, note):
+    with pytest.raises(ValueError, match="must be one line of 1 to 300 characters"):
+        export_bundle(tmp_path / "run", tmp_path / "out", name="x", license_file=tmp_path / "L", note=note)
+
+
 def test_a_damaged_config_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ExportError, match="is not the config of a training run"):
