@@ -306,7 +306,7 @@ def _numbers(values: Iterable[float]) -> list[float]:
 def _verdicts(line: _Line, subject: int) -> dict[str, dict[int, bool | None]]:
     """What is said of an object's relations, in the form of `SceneObject.relations`."""
     found: dict[str, dict[int, bool | None]] = {name: {} for name in line.judged}
-    open_names = {name for _, name, _ in line.relations} - set(line.judged)
+    open_names = sorted({name for _, name, _ in line.relations} - set(line.judged))
     others = [number for number in range(len(line.objects)) if number != subject]
     found |= {name: dict.fromkeys(others) for name in open_names}
     for relations, verdict in ((line.unsure, None), (line.relations, True)):

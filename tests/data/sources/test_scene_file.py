@@ -118,6 +118,14 @@ def test_relations_that_are_not_listed(save, tmp_path: Path) -> None:
     assert verdict(scene, "on", 2, 1) is None
 
 
+def test_relations_have_one_order_in_every_process(save) -> None:
+    """Names in a set have another order in each process, and with it other questions of the same number."""
+    names = ["under", "near", "facing", "beside", "touching", "above"]
+    told = LINE | {"relations": [[0, name, 1] for name in names]}
+    relations = open_source(save(told), TABLE).scene(0).objects[0].relations
+    assert list(relations) == ["on", "in", *sorted(names)]
+
+
 def test_an_unknown_category_keeps_its_name(save) -> None:
     line = copy.deepcopy(LINE)
     line["objects"][1]["category"] = "Flux_capacitor"
