@@ -11,7 +11,6 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from sam3i_edge import Segmenter
 from sam3i_edge.cli.app import main
 from sam3i_edge.errors import ImageError, StreamError
 from sam3i_edge.recording import segment_recording
@@ -61,12 +60,6 @@ def read(path):
             message = reader.deserialize(raw, connection.msgtype)
             found.setdefault(connection.topic, []).append((time_ns, message))
     return found
-
-
-@pytest.fixture
-def segmenter(tiny_bundle):
-    with Segmenter(tiny_bundle.root, threads=1, threshold=0.0) as opened:
-        yield opened
 
 
 def answer(segmenter, found, number):

@@ -11,7 +11,6 @@ from sam3i_edge import Result, Segmenter
 from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.errors import ArtifactError, InstructionError, RuntimeUnavailable
 from sam3i_edge.levels import LEVELS
-from sam3i_edge.pipeline.graphs import Graphs
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.pipeline.timing import STEPS
 
@@ -23,17 +22,6 @@ BOXES = [[6.0, 4.0, 30.0, 20.0], [0.0, 0.0, 60.0, 40.0]]
 def segmenter(tiny_box_bundle):
     with Segmenter(tiny_box_bundle.root, threads=1, threshold=0.0) as opened:
         yield opened
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Names of the graphs that ran, in order."""
-    ran = []
-    run = Graphs.run
-    monkeypatch.setattr(
-        Graphs, "run", lambda self, name, *rest: (ran.append(name), run(self, name, *rest))[1]
-    )
-    return ran
 
 
 def expected_presence(bundle, text, level, boxes, labels):

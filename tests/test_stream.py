@@ -15,20 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
+from made_segmenter import picture
 from sam3i_edge import Segmenter
 from sam3i_edge.errors import ImageError, InstructionError, RuntimeUnavailable, StreamError
 from sam3i_edge.pipeline import video as video_module
 from sam3i_edge.pipeline.graphs import Graphs
-
-
-def picture(seed, size=(40, 60)):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def segmenter(tiny_bundle):
-    with Segmenter(tiny_bundle.root, threads=1, threshold=0.0) as opened:
-        yield opened
 
 
 @pytest.fixture
