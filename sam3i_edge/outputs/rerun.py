@@ -6,7 +6,7 @@ The module is named after the library that it alone imports, on use.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,24 +45,14 @@ def rerun_log(path: Path | None = None) -> Iterator[RerunLog]:
             stream.spawn()
         except RuntimeError as error:
             raise RuntimeUnavailable(f"rerun's viewer cannot be started: {error}; write a .rrd") from error
-        yield RerunLog(stream)
-        stream.flush()
+        yield RerunLog(stream, stream.flush)
         return
-    with whole_file(path) as temporary:
-        stream.save(temporary)
-        try:
-            yield RerunLog(stream)
-            _flush(stream, path)
-        finally:
-            stream.disconnect()
-
-
-def _flush(stream: RecordingStream, path: Path) -> None:
-    """Waits until all is in the file. What its thread could not write the library tells here alone."""
-    try:
-        stream.flush()
-    except RuntimeError as error:
-        raise OSError(f"{path} cannot be written ({error}): is the disk full?") from error
+    # Not `stream.save`: where there is no room its thread ends, and a flush waits for it for ever.
+    encoded = stream.binary_stream()
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        log = RerunLog(stream, lambda: file.write(encoded.read() or b""))
+        yield log
+        log.send()
 
 
 class RerunLog:
@@ -72,8 +62,9 @@ class RerunLog:
     nothing is tracked, and `boxes`, with ids and scores; `timings` has milliseconds by step.
     """
 
-    def __init__(self, stream: RecordingStream) -> None:
+    def __init__(self, stream: RecordingStream, send: Callable[[], object]) -> None:
         self._stream = stream
+        self.send = send  # what was logged so far
         self._count = 0
         self.kept: dict[str, str | None] = {}  # a recording begins anew
 
@@ -86,11 +77,18 @@ class RerunLog:
         self._count += 1
         if answer.seconds is not None:
             stream.set_time("video", duration=answer.seconds)
-        text = answer.name if answer.error is None else f"{answer.name}: {answer.error}"
-        level = rerun.TextLogLevel.INFO if answer.error is None else rerun.TextLogLevel.ERROR
-        stream.log("name", rerun.TextLog(text, level=level))
-        if answer.error is not None:
-            return
+        if answer.error is None:
+            stream.log("name", rerun.TextLog(answer.name, level=rerun.TextLogLevel.INFO))
+            self._log(answer)
+        else:
+            text = f"{answer.name}: {answer.error}"
+            stream.log("name", rerun.TextLog(text, level=rerun.TextLogLevel.ERROR))
+        self.send()
+
+    def _log(self, answer: Answer) -> None:
+        import rerun
+
+        stream = self._stream
         stream.log("picture", rerun.Image(answer.image).compress(jpeg_quality=_QUALITY))
         for result in answer.results:
             place = ["picture", result.instruction or "boxes"]

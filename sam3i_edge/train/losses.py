@@ -33,8 +33,11 @@ class LossWeights:
         grounding: which of the image's objects an instruction means, from the image tokens themselves.
         attributes: what is known of every object, category and colour first, from the image features:
             `AttributeHeads`.
-        class_form: "focal" is `BCE |p - t|^2` with t = 1 on matched queries, weighted 0.75 there and 0.25 on
-            the others, over the number of targets; "iabce" is SAM3's (see `iou_aware_classification`).
+        class_form: "focal" is `BCE |p - t|^class_gamma` with t = 1 on matched queries, weighted class_alpha
+            there and the rest of 1 on the others, over the number of targets; "iabce" is SAM3's (see
+            `iou_aware_classification`).
+        class_alpha, class_gamma: of "focal". A gamma of 2 leaves scores between; 0 moves them apart, so that
+            fewer lie where rounding takes one across the least score.
         absent: weight of the query scores of pairs with nothing to find, in the form "focal"; at 0 presence
             alone answers there, as SAM3 has it.
         presence_scale: factor inside the presence term (SAM3's focal form with alpha 0.5, gamma 0 halves it).
@@ -54,6 +57,8 @@ class LossWeights:
     grounding: float = 5.0
     attributes: float = 1.0
     class_form: Literal["focal", "iabce"] = "focal"
+    class_alpha: float = 0.75
+    class_gamma: float = 2.0
     absent: float = 0.0
     presence_scale: float = 1.0
     mask_alpha: float = -1.0
@@ -115,7 +120,7 @@ def segmentation_loss(
         .sum(),
     }
     if weights.class_form == "focal":
-        terms["classification"] = focal_classification(logits, matches, here, weights.absent) * per_target
+        terms["classification"] = focal_classification(logits, matches, here, weights) * per_target
     else:
         overlap = box_iou(found.detach(), wanted)[0]
         terms["classification"] = iou_aware_classification(logits, matches, overlap, here)
@@ -125,8 +130,8 @@ def segmentation_loss(
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def focal_classification(logits: Tensor, matches: Matches, here: Tensor, absent: float = 0.0) -> Tensor:
-    """Sum of `w BCE(p, t) |p - t|^2`, t = 1 and w = 0.75 on matched queries, t = 0 and w = 0.25 elsewhere.
+def focal_classification(logits: Tensor, matches: Matches, here: Tensor, weights: LossWeights) -> Tensor:
+    """Sum of `w BCE(p, t) |p - t|^gamma`, t = 1 and w = alpha on matched queries, t = 0 and 1 - alpha elsewhere.
 
     Pairs with nothing to find count `absent` times; at 0 the presence logit alone answers there.
     Source: the focal loss (Lin et al. 2017, arXiv:1708.02002) in the form of the quality focal loss (Li et
@@ -136,13 +141,14 @@ def focal_classification(logits: Tensor, matches: Matches, here: Tensor, absent:
         logits: [L, P, Q] float32.
         matches: the assignment.
         here: [P] bool, pairs that have a target.
-        absent: weight of the others.
+        weights: class_alpha, class_gamma and absent are read.
     """
     target = torch.zeros_like(logits)
     target[matches.layer, matches.pair, matches.query] = 1.0
-    gap = (logits.sigmoid() - target).abs().square()
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap * (0.25 + 0.5 * target)
-    share = torch.where(here, 1.0, absent)
+    gap = (logits.sigmoid() - target).abs().pow(weights.class_gamma)
+    share_of = torch.where(target > 0, weights.class_alpha, 1 - weights.class_alpha)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap * share_of
+    share = torch.where(here, 1.0, weights.absent)
     return (loss * share[None, :, None]).sum()
 
 
@@ -189,6 +195,13 @@ def pixel_dice(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
 
 
+def enlarge(logits: Tensor, like: Tensor) -> Tensor:
+    """Mask logits [N, m, m] at the size of `like` [..., M, M], bilinearly, as they are enlarged in use."""
+    if logits.shape[-1] == like.shape[-1]:
+        return logits
+    return F.interpolate(logits[:, None], like.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
 def _mask_terms(
     prediction: Prediction, batch: Batch, matches: Matches, weights: LossWeights
 ) -> dict[str, Tensor]:
@@ -197,6 +210,7 @@ def _mask_terms(
     last = (matches.layer == prediction.logits.shape[0] - 1) & (row[matches.pair] >= 0)
     logits = prediction.mask_logits[row[matches.pair[last]], matches.query[last]].float()
     target = batch.object_masks[batch.target_object[matches.target[last]]].float() / 255
+    logits = enlarge(logits, target)
     per_mask = 1.0 / max(len(logits), 1)
     return {
         "mask_bce": pixel_bce(logits, target, weights.mask_alpha, weights.mask_gamma).sum() * per_mask,
@@ -205,8 +219,8 @@ def _mask_terms(
 
 
 def _semantic_terms(prediction: Prediction, batch: Batch, weights: LossWeights) -> dict[str, Tensor]:
-    logits = prediction.semantic_logits.float()
     target = batch.union_masks(batch.mask_index)
+    logits = enlarge(prediction.semantic_logits.float(), target)
     per_pair = 1.0 / max(len(logits), 1)
     return {
         "semantic_bce": pixel_bce(logits, target, weights.semantic_alpha, weights.semantic_gamma).sum()

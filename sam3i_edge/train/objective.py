@@ -17,7 +17,7 @@ from sam3i_edge.train.alignment import AlignmentWeights, alignment_loss
 from sam3i_edge.train.attributes import AttributeHeads
 from sam3i_edge.train.distillation import Distillation
 from sam3i_edge.train.distributed import Ranks
-from sam3i_edge.train.losses import LossWeights, segmentation_loss
+from sam3i_edge.train.losses import LossWeights, enlarge, segmentation_loss
 from sam3i_edge.train.projector import Projector, concept_numbers
 from sam3i_edge.train.run_config import StageConfig
 from sam3i_edge.train.validation import validate
@@ -153,9 +153,11 @@ class Objective:
         )
         features = torch.stack([self.projector(text) for text in texts], 1)  # [A, 3, C]
         rows = torch.searchsorted(batch.mask_index, batch.aligned)
+        wanted = batch.union_masks(batch.aligned[:, 0].contiguous())
+        logits = [enlarge(prediction.semantic_logits[row].float(), wanted) for row in rows.unbind(1)]
         return alignment_loss(
-            prediction.semantic_logits[rows].float(),
-            batch.union_masks(batch.aligned[:, 0].contiguous()),
+            torch.stack(logits, 1),
+            wanted,
             self.ranks.gather(features),
             concept_numbers(self.ranks.gather(batch.concept_ids)),
             self.alignment,

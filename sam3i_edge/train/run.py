@@ -251,7 +251,7 @@ class Run:
             instructions=1 if wordless else config.instructions,
             mask_instructions=1 if wordless else config.mask_instructions,
             image_size=sizes.image_size,
-            mask_size=sizes.mask_size,
+            mask_size=sizes.mask_size * (1 if held_out else config.mask_scale),
             pairs=0 if held_out else self.current.pairs,
         )
         return self.data.batches(

@@ -194,6 +194,8 @@ class TrainConfig:
         data: where the pictures come from: one folder, "" for drawn scenes, or several sources.
         images, instructions, mask_instructions: images a step and rank, instructions an image, and how many
             get masks.
+        mask_scale: how many times finer the targets' masks are than the model's, whose logits are enlarged
+            bilinearly before they are compared.
         losses: weights of the terms.
         alignment: weights of the terms between the two instructions of a pair, in stages that have pairs.
         qat: whether layers are trained as quantized ones.
@@ -221,6 +223,7 @@ class TrainConfig:
     images: int = 8
     instructions: int = 6
     mask_instructions: int = 2
+    mask_scale: int = 1
     losses: LossWeights = field(default_factory=LossWeights)
     alignment: AlignmentWeights = field(default_factory=AlignmentWeights)
     qat: QatConfig = field(default_factory=QatConfig)
@@ -236,7 +239,7 @@ class TrainConfig:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, _BATCH, "images", "instructions", "mask_instructions", "validation_batches")
+        _positive(self, _BATCH, "images", "instructions", "mask_instructions", "mask_scale", "validation_batches")
         _positive(self, _STEPS, "clip", "log_every", "validate_every", "checkpoint_every")
         _positive(self, _PROCESSES, "threads")
         _at_least_zero(self, _PROCESSES, "workers")
