@@ -131,7 +131,7 @@ def segmentation_loss(
 
 
 def focal_classification(logits: Tensor, matches: Matches, here: Tensor, weights: LossWeights) -> Tensor:
-    """Sum of `w BCE(p, t) |p - t|^gamma`, t = 1 and w = alpha on matched queries, t = 0 and 1 - alpha elsewhere.
+    """Sum of `w BCE(p, t) |p - t|^gamma`: t = 1, w = alpha on matched queries, else t = 0, w = 1 - alpha.
 
     Pairs with nothing to find count `absent` times; at 0 the presence logit alone answers there.
     Source: the focal loss (Lin et al. 2017, arXiv:1708.02002) in the form of the quality focal loss (Li et
@@ -146,8 +146,8 @@ def focal_classification(logits: Tensor, matches: Matches, here: Tensor, weights
     target = torch.zeros_like(logits)
     target[matches.layer, matches.pair, matches.query] = 1.0
     gap = (logits.sigmoid() - target).abs().pow(weights.class_gamma)
-    share_of = torch.where(target > 0, weights.class_alpha, 1 - weights.class_alpha)
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap * share_of
+    weight = torch.where(target > 0, weights.class_alpha, 1 - weights.class_alpha)
+    loss = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none") * gap
     share = torch.where(here, 1.0, weights.absent)
     return (loss * share[None, :, None]).sum()
 

@@ -239,7 +239,9 @@ class TrainConfig:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, _BATCH, "images", "instructions", "mask_instructions", "mask_scale", "validation_batches")
+        _positive(
+            self, _BATCH, "images", "instructions", "mask_instructions", "mask_scale", "validation_batches"
+        )
         _positive(self, _STEPS, "clip", "log_every", "validate_every", "checkpoint_every")
         _positive(self, _PROCESSES, "threads")
         _at_least_zero(self, _PROCESSES, "workers")

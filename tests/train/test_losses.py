@@ -13,6 +13,7 @@ from sam3i_edge.model.detector import Prediction
 from sam3i_edge.train.losses import (
     SAM3_LOSSES,
     LossWeights,
+    enlarge,
     focal_classification,
     grounding,
     iou_aware_classification,
@@ -175,7 +176,7 @@ def test_gradients_of_the_forms():
     logits = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
     at = Matches(*(torch.tensor(v) for v in ([0, 1, 1], [0, 0, 0], [1, 2, 0], [0, 0, 1])))
     here = torch.tensor([True, False])
-    assert torch.autograd.gradcheck(lambda x: focal_classification(x, at, here), (logits,))
+    assert torch.autograd.gradcheck(lambda x: focal_classification(x, at, here, LossWeights()), (logits,))
     pixels = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     target = torch.rand(2, 3, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: pixel_bce(x, target, 0.25, 2.0), (pixels,))
@@ -186,9 +187,29 @@ def test_scores_where_nothing_is_there_count_as_often_as_asked():
     logits = torch.tensor([[[0.0, 1.0], [2.0, -1.0]]])
     at = Matches(*(torch.tensor([v]) for v in (0, 0, 0, 0)))
     here = torch.tensor([True, False])
-    alone = focal_classification(logits, at, here)
+    alone = focal_classification(logits, at, here, LossWeights())
     wrong = sum(0.25 / (1 + math.exp(-x)) ** 2 * math.log(1 + math.exp(x)) for x in (2.0, -1.0))
-    assert float(focal_classification(logits, at, here, 0.5) - alone) == pytest.approx(0.5 * wrong, rel=1e-5)
+    half = focal_classification(logits, at, here, LossWeights(absent=0.5))
+    assert float(half - alone) == pytest.approx(0.5 * wrong, rel=1e-5)
+
+
+def test_without_a_focus_scores_cost_their_cross_entropy():
+    logits = torch.tensor([[[0.0, 1.0]]])
+    at = Matches(*(torch.tensor([v]) for v in (0, 0, 0, 0)))
+    plain = LossWeights(class_alpha=0.6, class_gamma=0.0)
+    wanted = 0.6 * math.log(2) + 0.4 * math.log(1 + math.exp(1.0))
+    assert float(focal_classification(logits, at, torch.tensor([True]), plain)) == pytest.approx(wanted)
+
+
+def test_finer_masks_are_met_by_enlarged_logits():
+    coarse = torch.tensor([[[-40.0, 40.0], [-40.0, 40.0]]])
+    fine = torch.zeros(1, 4, 4)
+    fine[..., 2:] = 1.0
+    enlarged = enlarge(coarse, fine)
+    # Centres of cells are at 0, .25, .75 and 1 of the way from the left one to the right one.
+    assert enlarged[0, 0].tolist() == [-40.0, -20.0, 20.0, 40.0]
+    assert float(pixel_bce(enlarged, fine, -1.0, 0.0)) < 1e-6
+    assert enlarge(coarse, coarse) is coarse
 
 
 def test_iabce_by_hand():
