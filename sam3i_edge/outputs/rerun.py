@@ -48,7 +48,7 @@ def rerun_log(path: Path | None = None) -> Iterator[RerunLog]:
         yield RerunLog(stream, stream.flush)
         return
     # Not `stream.save`: where there is no room its thread ends, and a flush waits for it for ever.
-    encoded = stream.binary_stream()
+    encoded = rerun.binary_stream(stream)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         log = RerunLog(stream, lambda: file.write(encoded.read() or b""))
         yield log
