@@ -20,10 +20,9 @@ from sam3i_edge.bundle.folder import Bundle
 from sam3i_edge.bundle.writing import new_bundle
 from sam3i_edge.cli import train as verb
 from sam3i_edge.cli.app import main
-from sam3i_edge.devices import machine
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
 from sam3i_edge.model.weights import load_model, save_weights
-from sam3i_edge.train import presets, released_curriculum
+from sam3i_edge.train import released_curriculum
 from sam3i_edge.train.run_config import TrainConfig
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "train" / "tiny.py")
@@ -54,18 +53,9 @@ def pictures(scenes, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
+def _small(light_training):
     """Batches, and validation, that take no time, and no thread that waits for another on a busy machine."""
-    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
-    sizes = {"images": 2, "instructions": 2, "log_every": 2, "checkpoint_every": 2}
-    for name, changes in {"distillation": sizes, "fine_tuning": {}, "quantization_aware": {}}.items():
-        monkeypatch.setattr(presets, name, _lighter(getattr(presets, name), changes))
-
-
-def _lighter(plan, changes):
-    return lambda *given, **options: replace(
-        plan(*given, **options), validation_batches=1, workers=0, **changes
-    )
+    light_training(distillation={"images": 2, "instructions": 2, "log_every": 2, "checkpoint_every": 2})
 
 
 def distill(bundle, pictures, out, *words):

@@ -47,8 +47,8 @@ def test_evaluate_reads_it(written, tiny_bundle, capsys):
     assert json.loads(capsys.readouterr().out)["images"] == 4
 
 
-@pytest.mark.slow
-def test_train_reads_it(written, float_bundle, tmp_path):
+def test_train_reads_it(written, float_bundle, tmp_path, light_training):
+    light_training()
     run = str(tmp_path / "run")
     arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(written), "--out", run]
     assert main([*arguments, "--stage", "3", "--steps", "2", "-d", "cpu"]) == 0

@@ -164,7 +164,8 @@ def test_without_torch_the_message_says_what_to_install(tmp_path, arguments, ext
     assert done.stderr == f"sam3i-edge: 'sam3i-edge {verb}' needs torch: {install_hint(extra)}\n"
 
 
-def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):
+def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, light_training, capsys):
+    light_training()
     out = tmp_path / "run"
     arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(scenes), "--out", str(out)]
     assert main([*arguments, "--stage", "1", "--steps", "2", "-d", "cpu", "--json"]) == 0
@@ -184,7 +185,8 @@ def test_a_bundle_is_fine_tuned(tmp_path, float_bundle, scenes, capsys):
     Bundle.open(float_bundle.root).verify()
 
 
-def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, capsys):
+def test_a_bundle_is_trained_as_quantized(tmp_path, float_bundle, scenes, light_training, capsys):
+    light_training()
     out = tmp_path / "run"
     arguments = ["train", "--bundle", str(float_bundle.root), "--data", str(scenes), "--out", str(out)]
     assert main([*arguments, "--qat", "int8", "--steps", "2", "-d", "cpu"]) == 0
