@@ -1,6 +1,6 @@
-"""Agreement of quantized models with the float one on drawn pairs that the gate does not ask.
+"""Agreement of quantized models with the float one on pairs that the gate does not ask, drawn or of a folder.
 
-    python scripts/gate_on_more_pairs.py BUNDLE SPEC [SPEC ...] [--pairs 600] [--seed 3]
+    python scripts/gate_on_more_pairs.py BUNDLE SPEC [SPEC ...] [--pairs 600] [--seed 3 | --data DIR]
 
 BUNDLE holds the float weights; a SPEC is a quantized model as `quantize` and `train --qat` write it, such as
 BUNDLE/quant/int8.safetensors. All run in torch, on one thread.
@@ -17,6 +17,7 @@ from sam3i_edge.agreement import Instances, compare, model_pairs
 from sam3i_edge.bundle.folder import Bundle, find_bundle
 from sam3i_edge.export.staged import TorchGraphs, answers
 from sam3i_edge.model.weights import read_config
+from sam3i_edge.quantize.recorded_pairs import recorded_pairs
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("specs", nargs="+", type=Path)
     parser.add_argument("--pairs", type=int, default=600)
     parser.add_argument("--seed", type=int, default=3, help="0 is the gate's, 1 calibration's")
+    parser.add_argument("--data", type=Path, help="folder in SAM3-I's layout, as `instruct` writes it")
     given = parser.parse_args()
     torch.set_num_threads(1)
     bundle = Bundle.open(find_bundle(given.bundle))
@@ -34,7 +36,10 @@ def main() -> None:
         parser.error(f"{given.bundle} has no float weights to compare with")
     config, manifest = read_config(weights), bundle.manifest
     boxes = next(iter(manifest.variants.values())).boxes
-    pairs = model_pairs(given.pairs, config, boxes, seed=given.seed)
+    if given.data:
+        pairs = recorded_pairs(given.data, given.pairs)
+    else:
+        pairs = model_pairs(given.pairs, config, boxes, seed=given.seed)
 
     def ask(source: Path) -> list[Instances]:
         graphs = TorchGraphs(source, config, boxes)

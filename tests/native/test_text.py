@@ -110,7 +110,7 @@ def test_on_arm64(building, texts, clip, fixtures, tmp_path):
         tmp_path / "arm64", f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'native/cmake/aarch64-linux-gnu.cmake'}"
     )
     building.build(build, "text_lines", "check_masks")
-    given = [clean(text) for text in texts.texts(2_000, 7)]
+    given = [clean(text) for text in texts.texts(600, 7)]
     with mock.patch.dict(os.environ, {"QEMU_LD_PREFIX": SYSROOT}):
         for path in (OWN, clip):
             wanted = [
