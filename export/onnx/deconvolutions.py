@@ -74,19 +74,21 @@ def to_pointwise(
         for part in ("weight_scale", "bias")
         if f"{name}.{part}" in tensors
     }
-    integers, scale = dequantize.inputs[0], dequantize.inputs[1]
+    integers = dequantize.inputs[0]
     quantize = next(iter(node.outputs[0].consumers()), None)
     restore = None if quantize is None else next(iter(quantize.outputs[0].consumers()), None)
-    if integers is None or scale is None or restore is None or restore.op_type != "DequantizeLinear":
+    if integers is None or restore is None or restore.op_type != "DequantizeLinear":
         raise ExportError(f"{name}: want quantized outputs behind {node.op_type}")
-    for value, array in (
-        (integers, _rows(weight).numpy()),
-        (scale, values[f"{name}.weight_scale"].numpy()),
-        (dequantize.outputs[0], None),
-    ):
-        value.shape = ir.Shape(_rows(weight).shape if array is None else array.shape)
-        if array is not None:
-            value.const_value = ir.tensor(array, name=value.name)
+    rows = _rows(weight).numpy()
+    integers.const_value = ir.tensor(rows, name=integers.name)
+    integers.shape = dequantize.outputs[0].shape = ir.Shape(rows.shape)
+    # A value of its own: the exporter writes scales that are equal once, for all layers that have them.
+    steps = ir.tensor(values[f"{name}.weight_scale"].numpy(), name=f"{name}.weight_scale_rows")
+    scale = ir.Value(
+        name=steps.name, shape=ir.Shape(steps.shape), type=ir.TensorType(steps.dtype), const_value=steps
+    )
+    graph.register_initializer(scale)
+    dequantize.replace_input_with(1, scale)
     dequantize.attributes["axis"] = ir.AttrInt64("axis", 0)
     dequantize.replace_input_with(2, None)  # zero points, all 0
     old = node.outputs[0]

@@ -107,3 +107,32 @@ def test_layers_that_overlap_or_have_float_activations_stay_as_they_are():
         spec, _ = _quantized(up, RECIPES[recipe])
         assert not is_pointwise(spec.layers["up"], spec.tensors["up.weight"])
         assert np.array_equal(stored(spec, "up")[0], spec.tensors["up.weight"].numpy())
+
+
+class Sisters(nn.Module):
+    """Layers of one input whose scales are equal: the exporter writes equal constants once."""
+
+    def __init__(self, spec: QuantSpec) -> None:
+        super().__init__()
+        self.down, self.up = spec.module("down"), spec.module("up")
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return nn.functional.gelu(self.down(x)), nn.functional.gelu(self.up(x))
+
+
+def test_layers_of_equal_scales_keep_theirs(tmp_path):
+    torch.manual_seed(2)
+    spec, graph = _quantized(nn.ConvTranspose2d(6, 5, 2, stride=2))
+    weight = torch.randint(-127, 128, (5, 6, 1, 1), dtype=torch.int8)
+    down = spec.layers["up"].model_copy(update={"kind": "conv2d", "options": {"stride": [1, 1]}})
+    tensors = {f"down.{part}": spec.tensors[f"up.{part}"] for part in ("weight_scale", "bias")}
+    spec = QuantSpec(
+        "int8", {"down": down, **spec.layers}, {**spec.tensors, **tensors, "down.weight": weight}
+    )
+    graph = GraphSpec("g", Sisters(spec).eval(), graph.inputs, ("down", "up"))
+    write_graph(graph, tmp_path, {}, quantized=spec)
+    assert check_integers(spec, {"g": tmp_path / "g.onnx"}) == 2
+    x = np.random.default_rng(0).normal(size=(1, 6, 5, 7)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"), providers=["CPUExecutionProvider"])
+    for got, want in zip(session.run(None, {"x": x}), graph.run({"x": x}).values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
