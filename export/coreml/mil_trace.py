@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sam3i_edge.export.coreml.mil_reference import QuantizedWeight, quiet
 from sam3i_edge.model.graph_specs import GraphSpec
@@ -19,13 +20,13 @@ _aten = torch.ops.aten
 
 
 def trace(spec: GraphSpec) -> torch.export.ExportedProgram:
-    """The exported program of a graph; 4-bit layers are traced in the form that coremltools reads."""
+    """The exported program of a graph; 4-bit layers and tables are traced as coremltools reads them."""
     examples = {
         name: value.to(torch.int32) if value.dtype in (torch.int64, torch.bool) else value
         for name, value in spec.inputs.items()
     }
     module = _Interface(spec).eval()
-    with _grouped_layers(module), quiet(), torch.no_grad():
+    with _readable_layers(module), quiet(), torch.no_grad():
         program = torch.export.export(module, (), kwargs=examples)
         decomposed: torch.export.ExportedProgram = program.run_decompositions(
             {
@@ -103,21 +104,27 @@ class _GroupedLayer(QuantizedLayer):
         return weight
 
 
+class _Table(QuantizedLayer):
+    """A token table whose rows are gathered from a constant that Core ML holds as integers with scales."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.embedding(x, self.dequantized_weight())
+
+
 @contextlib.contextmanager
-def _grouped_layers(module: nn.Module) -> Iterator[None]:
-    """Within the block, 4-bit layers of the module are `_GroupedLayer`."""
+def _readable_layers(module: nn.Module) -> Iterator[None]:
+    """Within the block, 4-bit layers of the module are `_GroupedLayer`, and its table is `_Table`."""
     found = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, QuantizedLayer) and layer.grouped
+        if isinstance(layer, QuantizedLayer) and (layer.grouped or layer.kind == "embedding")
     }
     try:
         for name, layer in found.items():
             tensors = dict(layer.named_buffers())
-            grouped = _GroupedLayer(
-                layer.kind, tensors["weight"], tensors["weight_scale"], tensors.get("bias")
-            )
-            replace_module(module, name, grouped.eval())
+            form = _GroupedLayer if layer.grouped else _Table
+            readable = form(layer.kind, tensors["weight"], tensors["weight_scale"], tensors.get("bias"))
+            replace_module(module, name, readable.eval())
         yield
     finally:
         for name, layer in found.items():

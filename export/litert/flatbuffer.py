@@ -74,13 +74,23 @@ class Graph:
         flatbuffer_utils.write_model(self._model, self._path)
 
     def integer_weights(self) -> Iterator[IntegerWeight]:
-        """The constants that have integers and a scale for each output channel."""
+        """The constants that have integers and a scale for each output channel or row of a table."""
         for index, tensor in enumerate(self._graph.tensors):
             scale = None if tensor.quantization is None else tensor.quantization.scale
             value = self._constant(index)
             if value is not None and value.dtype == np.int8 and scale is not None:
                 axis = int(tensor.quantization.quantizedDimension)
                 yield IntegerWeight(value, np.asarray(scale, np.float32), axis)
+        looked_up: dict[int, list[NDArray[Any]]] = {}
+        for operator in self._all("EMBEDDING_LOOKUP"):
+            table = self._constant(operator.inputs[1])
+            if table is not None:
+                looked_up.setdefault(operator.inputs[0], []).append(table)
+        for tables in looked_up.values():  # by the same ids
+            scales = [table for table in tables if table.shape[1] == 1 and table.dtype == np.float32]
+            for table in tables:
+                if table.dtype == np.int8 and len(scales) == 1:
+                    yield IntegerWeight(table, scales[0][:, 0], 0)
 
     def fold_weights(self) -> None:
         """Computes QUANTIZE of constants, and the transposition of what these are made to floats again."""

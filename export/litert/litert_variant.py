@@ -88,7 +88,7 @@ def write_tflite(spec: GraphSpec, path: Path, *, half: bool = False, quantized: 
     """
     if quantized:
         for name, module in list(spec.module.named_modules()):
-            if isinstance(module, QuantizedLayer):
+            if isinstance(module, QuantizedLayer) and module.kind != "embedding":
                 replace_module(spec.module, name, _Rounded(module))
     converter = _converter()
     with _quiet():

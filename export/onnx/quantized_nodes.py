@@ -253,6 +253,26 @@ def read_integers(model: ir.Model) -> Iterator[tuple[str, NDArray[np.int8], NDAr
             if integers is None or scale is None or not name.endswith(".weight"):
                 continue
             yield name.removesuffix(".weight"), integers.T if integers.ndim == 2 else integers, scale
+        elif node.op_type == "Gather" and (source := node.inputs[0]) is not None:
+            table = _constant(source)
+            if table is not None and table.dtype == np.int8:
+                yield (source.name or "").removesuffix(".weight"), table, _scales_of_rows(node)
+
+
+def _scales_of_rows(gather: ir.Node) -> NDArray[np.float32]:
+    """What rows of a table are multiplied with, once they are floats: gathered by the same ids, [N]."""
+    (cast,) = gather.outputs[0].consumers()
+    (product,) = cast.outputs[0].consumers()
+    for value in product.inputs:
+        beside = None if value is None else value.producer()
+        if beside is None or beside.op_type != "Gather" or beside.inputs[1] is not gather.inputs[1]:
+            continue
+        source = beside.inputs[0]
+        maker = None if source is None else source.producer()
+        scale = _constant(source if maker is None else maker.inputs[0])  # the exporter folds small tables
+        if scale is not None:
+            return scale.reshape(-1)
+    raise ExportError(f"{gather.name}: want a scale for each row behind the rows of a table")
 
 
 def _constant(value: ir.Value | None) -> NDArray[Any] | None:

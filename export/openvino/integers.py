@@ -118,7 +118,10 @@ def integer_work(path: Path) -> tuple[int, int]:
 
 
 def _uses(name: str, node: Any, integers: NDArray[Any], scale: NDArray[Any] | None) -> Iterator[StoredLayer]:
-    """Follows a weight from `node` to its products: convert, perhaps a zero point, scale, reshape."""
+    """Follows a weight from `node` to its products: convert, perhaps a zero point, scale, reshape.
+
+    A table is gathered, converted and multiplied by scales that are gathered too.
+    """
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
         kind = reader.get_type_name()
@@ -126,7 +129,7 @@ def _uses(name: str, node: Any, integers: NDArray[Any], scale: NDArray[Any] | No
             if scale is None or port.get_index() != 1:
                 raise ExportError(f"{name}: want a scale between its weight and the second input of {kind}")
             yield _stored(name, reader, integers, scale)
-        elif kind == "Convert" or (kind == "Reshape" and scale is not None):
+        elif kind in ("Convert", "Gather") or (kind == "Reshape" and scale is not None):
             yield from _uses(name, reader, integers, scale)
         elif kind == "Subtract" and scale is None:
             zero = _value(reader.input_value(1).get_node())
@@ -134,7 +137,12 @@ def _uses(name: str, node: Any, integers: NDArray[Any], scale: NDArray[Any] | No
                 raise ExportError(f"{name}: its zero points are no integers")
             yield from _uses(name, reader, integers - zero.astype(np.int16), None)
         elif kind == "Multiply" and scale is None:
-            yield from _uses(name, reader, integers, _value(reader.input_value(1).get_node()))
+            by = reader.input_value(1).get_node()
+            if by.get_type_name() == "Gather":  # the rows of a table meet their scales
+                steps = _value(by.input_value(0).get_node()).reshape(-1).astype(np.float32)
+                yield StoredLayer(name, integers.astype(np.int8), steps, None)
+            else:
+                yield from _uses(name, reader, integers, _value(by))
         else:
             raise ExportError(f"{name}: want convert, scale and product behind its weight, found {kind}")
 

@@ -111,7 +111,7 @@ def calibrate(
 
     Args:
         model: in eval mode.
-        modules: name -> linear layer or convolution of the model.
+        modules: name -> linear layer, convolution or table of the model; tables are not watched.
         pairs: consecutive ones may share an image, which is encoded once.
         encode: text to token ids int64 [32].
         spec: how images become pixel values.
@@ -133,6 +133,8 @@ def calibrate(
     found = Calibration({}, {}, images, len(pairs))
     handles = []
     for name, module in modules.items():
+        if isinstance(module, nn.Embedding):
+            continue  # it takes ids
         handles.append(module.register_forward_pre_hook(_watch_input(found.inputs, name)))
         if not isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(_watch_output(found.outputs, name)))

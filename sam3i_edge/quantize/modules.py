@@ -1,7 +1,8 @@
 """Quantized layers: integer weights with their scales, computed by operators that every exporter reads.
 
 y = W x + b with W = s_w q_w, and where activations are static x = s_x clamp(round(x / s_x), -128, 127). All
-zero points are 0. Source: Jacob et al. 2018 (arXiv:1712.05877), symmetric form.
+zero points are 0. A table gathers its integers, and multiplies them behind. Source: Jacob et al. 2018
+(arXiv:1712.05877), symmetric form.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ _ops = torch.ops.quantized_decomposed
 
 
 class QuantizedLayer(nn.Module):
-    """A linear layer or convolution of integer weights.
+    """A linear layer, convolution or token table of integer weights.
 
     Args:
         kind: the operator.
         weight: int8, in the float layer's layout; 4-bit values (-8..7) lie in int8 storage.
-        weight_scale: float32 [N] a scale per output channel, or [N, K / group] for groups along the input.
+        weight_scale: float32 [N] a scale per output channel or token, or [N, K / group] for groups along the
+            input.
         bias: float32 [N], or None.
         input_scale: of static int8 inputs, or None for float inputs.
         output_scale: of static int8 outputs, or None.
@@ -77,6 +79,8 @@ class QuantizedLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As the float layer. On a GPU linear layers run as the kernels of `sam3i_edge.kernels`."""
+        if self.kind == "embedding":
+            return F.embedding(x, self.weight).to(torch.float32) * F.embedding(x, self.weight_scale[:, None])
         if x.is_cuda and self.kind == "linear" and (self.grouped or self.input_scale is not None):
             return self._kernel(x)
         if self.input_scale is not None:

@@ -42,7 +42,7 @@ class Prepared:
 
     Attributes:
         model: the float model; the same function as the one given.
-        modules: those that a pair reached, by name: the ones to quantize.
+        modules: those that a pair reached, by name, and the token table: the ones to quantize.
         unreached: modules of the recipe that no pair reached; they stay float.
         notes: for the spec.
     """
@@ -74,7 +74,11 @@ class Prepared:
             # What ReLU removes needs no steps; with the reader's own scale nothing is rounded twice.
             if consumer in self.seen.inputs and producer in self.seen.outputs:
                 self.seen.outputs[producer] = self.seen.inputs[consumer]
-        self.modules = {name: module for name, module in wanted.items() if name in self.seen.inputs}
+        self.modules = {
+            name: module
+            for name, module in wanted.items()
+            if name in self.seen.inputs or isinstance(module, nn.Embedding)
+        }
         self.unreached = sorted(wanted.keys() - self.modules.keys())
         alphas = {}
         if balanced and recipe.static_activations:
@@ -101,9 +105,11 @@ class Prepared:
                 continue
             kind = self.recipe.kind(name, module)
             assert kind is not None
-            layers[name], own = quantize_module(
-                kind, module, self.recipe, self.seen.inputs[name], self.seen.outputs.get(name)
-            )
+            if isinstance(module, nn.Embedding):
+                layers[name], own = quantize_table(module)
+            else:
+                seen, output = self.seen.inputs[name], self.seen.outputs.get(name)
+                layers[name], own = quantize_module(kind, module, self.recipe, seen, output)
             tensors |= {f"{name}.{part}": value for part, value in own.items()}
             progress(words, number / len(self.modules))
         if self.base is not None:
@@ -134,6 +140,14 @@ def relu_chains(model: nn.Module) -> Iterator[tuple[str, str]]:
             if module.expand is not None:
                 yield f"{name}.expand.0", f"{name}.depthwise.0"
             yield f"{name}.depthwise.0", f"{name}.project.0"
+
+
+def quantize_table(module: nn.Embedding) -> tuple[Layer, dict[str, torch.Tensor]]:
+    """A token table: how it is stored, and its `weight` and `weight_scale`, one a token."""
+    rows = module.weight.detach()
+    scale = weight_scale(rows, None, 8)
+    integers = round_to(rows, scale[:, None], -127, 127)
+    return Layer(kind="embedding", bits=8), {"weight": integers, "weight_scale": scale}
 
 
 def quantize_module(

@@ -42,10 +42,12 @@ class TrainedLayer(nn.Module):
         self, kind: Kind, module: nn.Module, bits: int, group: int, static_input: bool, static_output: bool
     ) -> None:
         super().__init__()
-        assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+        assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding))
         self.kind, self.bits, self.group = kind, bits, group
-        self.options: dict[str, Any] = {} if isinstance(module, nn.Linear) else conv_options(module)
-        self.weight, self.bias = module.weight, module.bias
+        plain = isinstance(module, (nn.Linear, nn.Embedding))
+        self.options: dict[str, Any] = {} if plain else conv_options(module)
+        self.weight = module.weight
+        self.bias = None if isinstance(module, nn.Embedding) else module.bias
         rows = weight_rows(kind, module.weight)
         self.weight_fake_quant = _per_row(rows.numel() // group if group else len(rows), bits)
         self.input_fake_quant = _per_tensor() if static_input else None
@@ -63,7 +65,9 @@ class TrainedLayer(nn.Module):
         if self.input_fake_quant is not None:
             x = self.input_fake_quant(x)
         weight = weight_from_rows(self.kind, self.rounded_rows(), self.weight.shape)
-        if self.kind == "linear":
+        if self.kind == "embedding":
+            x = F.embedding(x, weight)
+        elif self.kind == "linear":
             x = F.linear(x, weight, self.bias)
         elif self.kind == "conv2d":
             x = F.conv2d(x, weight, self.bias, **self.options)

@@ -11,13 +11,16 @@ from torch import nn
 from sam3i_edge.model.adapters import Bottleneck
 from sam3i_edge.model.sam3i import SAM3I
 
-Kind = Literal["linear", "conv2d", "conv_transpose2d"]
+Kind = Literal["linear", "conv2d", "conv_transpose2d", "embedding"]
 
 _KINDS: dict[type[nn.Module], Kind] = {
     nn.Linear: "linear",
     nn.Conv2d: "conv2d",
     nn.ConvTranspose2d: "conv_transpose2d",
+    nn.Embedding: "embedding",
 }
+# The one table that is gathered by ids, in every model whatever its size; the others hold learned tokens.
+_TABLE = "text_encoder.token_embedding"
 
 # What decides whether and where there is something: a step of int8 in a score is a different instance.
 _HEADS = (
@@ -41,6 +44,7 @@ class Recipe:
     Attributes:
         name: the precision that it gives.
         linear_bits: of the weights of linear layers, 8 (a scale per output channel) or 4 (a scale per group).
+            The token table has 8 and a scale per token.
         group: input channels that share a scale at 4 bits. A layer whose input it does not divide takes 8
             bits.
         static_activations: inputs (of convolutions outputs too) are int8 with one fixed scale a tensor; False
@@ -67,6 +71,8 @@ class Recipe:
     def kind(self, name: str, module: nn.Module) -> Kind | None:
         """What the module becomes, or None where it stays float."""
         kind = _KINDS.get(type(module))
+        if kind == "embedding" and name != _TABLE:
+            return None
         if kind is None or any(fnmatchcase(name, pattern) for pattern in self.keep_float):
             return None
         return kind

@@ -31,6 +31,7 @@ from sam3i_edge.model.weights import (
 from sam3i_edge.quantize.batch_norm import drop_batch_norms
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.ranges import SMALLEST
+from sam3i_edge.quantize.recipes import Kind
 
 _FORMAT: Literal[1] = 1
 
@@ -41,14 +42,14 @@ class Layer(BaseModel):
     Attributes:
         kind: the operator.
         bits: of the weights; 4-bit ones lie in int8 storage.
-        group: input channels that share a scale, 0 for a scale per output channel.
+        group: input channels that share a scale, 0 for a scale per output channel or token.
         input_scale, output_scale: of static int8 activations, or None.
         options: of a convolution.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["linear", "conv2d", "conv_transpose2d"]
+    kind: Kind
     bits: Literal[4, 8]
     group: int = Field(default=0, ge=0)
     input_scale: float | None = None
@@ -168,13 +169,16 @@ def _check(name: str, layer: Layer, tensors: Mapping[str, torch.Tensor]) -> None
     weight, scale, bias = (tensors.get(f"{name}.{part}") for part in ("weight", "weight_scale", "bias"))
     if weight is None or scale is None or weight.dtype != torch.int8:
         raise ArtifactError(f"layer {name} of the quantized model lacks int8 weights or their scales")
-    if weight.ndim != (2 if layer.kind == "linear" else 4) or not weight.numel():
+    table = layer.kind == "embedding"
+    if weight.ndim != (2 if table or layer.kind == "linear" else 4) or not weight.numel():
         raise ArtifactError(f"layer {name} is a {layer.kind} with weights of shape {tuple(weight.shape)}")
     if layer.group and (layer.kind != "linear" or weight.shape[1] % layer.group):
         raise ArtifactError(
             f"layer {name} is a {layer.kind} of shape {tuple(weight.shape)}, which groups of {layer.group} "
             "do not divide"
         )
+    if table and (bias is not None or {layer.input_scale, layer.output_scale} != {None}):
+        raise ArtifactError(f"layer {name} is a table with a bias or static activations")
     channels = weight.shape[1 if layer.kind == "conv_transpose2d" else 0]
     wanted = (channels, weight.shape[1] // layer.group) if layer.group else (channels,)
     for part, value, shape in (("scales", scale, wanted), ("a bias", bias, (channels,))):

@@ -53,6 +53,7 @@ def test_modules_are_watched_and_left_as_they_were(model, pairs, encode, preproc
     assert (stem.calls, len(stem.largest)) == (images, 3)  # each image once
     assert found.inputs["text_encoder.layers.0.attn.q_proj"].calls == len(pairs)
     assert found.inputs["detector.decoder.layers.0.mlp.fc1"].calls == len(pairs)
+    assert "text_encoder.token_embedding" in modules.keys() - found.inputs.keys()
 
 
 def test_a_model_without_adapters_is_asked_at_level_concept(config, pairs, encode, preprocessing):

@@ -52,6 +52,13 @@ def test_convolutions_have_a_scale_an_output_channel():
     torch.testing.assert_close(layer(x), want)
 
 
+def test_a_table_gives_its_rows_times_their_scales():
+    weight, scale, ids = integers(7, 5), torch.rand(7) + 0.01, torch.tensor([[3, 0, 6, 3]])
+    layer = QuantizedLayer("embedding", weight, scale, None)
+    assert torch.equal(layer(ids), weight[ids].float() * scale[ids][..., None])
+    assert torch.equal(layer(ids), layer.dequantized_weight()[ids])
+
+
 def test_activations_take_256_steps_and_are_clipped():
     x = torch.tensor([-1000.0, -0.126, 0.1, 0.124, 0.13, 1000.0])
     assert fake_quantize(x, 0.25).tolist() == [-32.0, -0.25, 0.0, 0.0, 0.25, 31.75]

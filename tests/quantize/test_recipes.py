@@ -15,6 +15,7 @@ QUANTIZED = {
     "image_encoder.stages.1.blocks.0.conv2.0",
     "image_encoder.neck.2",
     "geometry_encoder.final_proj",
+    "text_encoder.token_embedding",
     "text_encoder.layers.0.attn.q_proj",
     "text_encoder.layers.0.mlp.fc1",
     "text_encoder.layers.0.adapter.complex.attn.v_proj",
@@ -38,8 +39,10 @@ FLOAT = {
     "detector.mask_decoder.mask_embedders.concept.layers.0",
     "detector.mask_decoder.mask_embedders.complex.layers.2",
     "detector.mask_decoder.semantic_proj",
+    "detector.decoder.query_embed",
+    "geometry_encoder.label_embed",
 }
-LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -51,7 +54,8 @@ def test_heads_and_what_is_gathered_by_level_stay_float(model, recipe):
     assert names >= QUANTIZED
     assert not names & FLOAT
     for name in every - names:
-        assert name.startswith("detector."), name  # nothing of the encoders is left out
+        # Nothing of the encoders is left out, but learned tokens.
+        assert name.startswith("detector.") or name.endswith(("cls_embed", "label_embed")), name
     assert not [name for name in names if name.startswith("detector.") and adapter_of(f"{name}.weight")]
 
 
@@ -60,8 +64,8 @@ def test_the_official_model_keeps_only_heads_float():
         model = SAM3I(replace(SAM3I_OFFICIAL, vit_depth=2, vit_global_blocks=(1,), text_layers=1))
     names = RECIPES["int8"].modules(model)
     kinds = {RECIPES["int8"].kind(name, module) for name, module in names.items()}
-    assert kinds == {"linear", "conv2d", "conv_transpose2d"}
-    kept = {n for n, m in model.named_modules() if isinstance(m, LAYERS)} - names.keys()
+    assert kinds == {"linear", "conv2d", "conv_transpose2d", "embedding"}
+    kept = {n for n, m in model.named_modules() if isinstance(m, LAYERS[:3])} - names.keys()
     assert {name.split(".")[1] for name in kept} == {"fusion_encoder", "decoder", "scoring", "mask_decoder"}
     assert all(".adapter." in name for name in kept if name.startswith("detector.fusion_encoder."))
 

@@ -41,8 +41,8 @@ def test_round_trip(tmp_path, spec, recipe):
 def test_every_recipe_stores_what_it_says(spec):
     for layer in spec("int8").layers.values():
         assert (layer.bits, layer.group) == (8, 0)
-        assert layer.input_scale is not None
-        assert (layer.output_scale is not None) == (layer.kind != "linear")
+        assert (layer.input_scale is not None) == (layer.kind != "embedding")
+        assert (layer.output_scale is not None) == (layer.kind not in ("linear", "embedding"))
     for recipe in ("int8w", "int4"):
         assert all(x.input_scale is x.output_scale is None for x in spec(recipe).layers.values())
     assert {(x.bits, x.group) for x in spec("int4").layers.values()} == {(8, 0), (4, 32)}
@@ -139,10 +139,14 @@ def saved(tmp_path, spec) -> Path:
         (lambda text: "[]", "model.json is no quantized model"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "format"),
         (lambda text: text.replace('"bits": 8', '"bits": 5', 1), "bits"),
-        (lambda text: text.replace('"kind": "linear"', '"kind": "embedding"', 1), "kind"),
+        (lambda text: text.replace('"kind": "linear"', '"kind": "matmul"', 1), "kind"),
+        (
+            lambda text: text.replace('"kind": "linear"', '"kind": "embedding"', 1),
+            "a table with a bias or static",
+        ),
         (lambda text: text.replace('"recipe"', '"recipes"'), "recipe"),
     ],
-    ids=["cut", "list", "version", "bits", "kind", "field"],
+    ids=["cut", "list", "version", "bits", "kind", "table", "field"],
 )
 def test_a_damaged_description_is_named(saved, change, message):
     file = saved.with_suffix(".json")

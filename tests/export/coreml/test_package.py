@@ -296,6 +296,10 @@ def test_quantized_models_are_exported_from_their_file(exported, tmp_path, monke
     name, integers = "text_encoder.projection", _integers(32, 32)
     tensors |= {f"{name}.weight": integers, f"{name}.weight_scale": _scales(32)}
     layers = {name: Layer(kind="linear", bits=8, input_scale=0.0625)}
+    table = "text_encoder.token_embedding"
+    rows = _integers(*tensors[f"{table}.weight"].shape)
+    tensors |= {f"{table}.weight": rows, f"{table}.weight_scale": _scales(len(rows))}
+    layers[table] = Layer(kind="embedding", bits=8)
     QuantSpec("int8", layers, tensors).save(tmp_path / "int8.safetensors")
     monkeypatch.setattr(mlpackage, "graph_names", lambda *_: ["text_encoder.concept"])
     told = []
@@ -309,11 +313,19 @@ def test_quantized_models_are_exported_from_their_file(exported, tmp_path, monke
     )
     assert files == {"text_encoder.concept": "TextEncoderConcept.mlpackage"}
     assert told == [("converting text_encoder.concept for Core ML", done) for done in (0.0, 1.0)]
-    (weight,) = MilProgram(tmp_path / files["text_encoder.concept"]).quantized_weights()
-    np.testing.assert_array_equal(weight.integers, integers.numpy())
+    program = MilProgram(tmp_path / files["text_encoder.concept"])
+    weights = {weight.integers.shape: weight.integers for weight in program.quantized_weights()}
+    np.testing.assert_array_equal(weights.pop((32, 32)), integers.numpy())
+    np.testing.assert_array_equal(weights.pop(tuple(rows.shape)), rows.numpy())
+    assert not weights
     spec = QuantSpec.load(tmp_path / "int8.safetensors")
     packages = {graph: tmp_path / file for graph, file in files.items()}
-    assert check_integers(spec, packages) == 1
+    assert check_integers(spec, packages) == 2
+    (graph,) = (g for g in graph_specs(spec.build(exported.model.config)) if g.name == "text_encoder.concept")
+    ids = {"input_ids": np.arange(32)[None] * 7 % len(rows)}
+    got, want = (run(ids)["text_features"] for run in (program.run, graph.run))
+    # float16 sums move some activations by one of their steps.
+    assert np.median(np.abs(got - want)) < 0.004 * np.abs(want).max()
     for part in ("weight", "weight_scale"):
         other = {**spec.tensors, f"{name}.{part}": 2 * spec.tensors[f"{name}.{part}"].clamp(-60, 60)}
         with pytest.raises(ExportError, match=f"1 quantized layers are in no package.* is {name}"):

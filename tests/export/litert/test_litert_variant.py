@@ -55,11 +55,13 @@ class Layers(nn.Module):
 
     def __init__(self, spec: QuantSpec) -> None:
         super().__init__()
-        self.depthwise, self.dense, self.up, self.linear = (spec.module(name) for name in spec.layers)
+        self.depthwise, self.dense, self.up, self.linear, self.table = (
+            spec.module(name) for name in spec.layers
+        )
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
         up = self.up(F.relu6(self.dense(F.relu6(self.depthwise(x)))))
-        return up, self.linear(up[:, :, 3, 5])
+        return up, self.linear(up[:, :, 3, 5]), self.table(ids)
 
 
 @pytest.mark.slow
@@ -72,30 +74,38 @@ def test_every_kind_of_layer_keeps_its_integers(tmp_path, static):
         "dense": ("conv2d", (12, 8, 1, 1), {}),
         "up": ("conv_transpose2d", (12, 6, 2, 2), {"stride": [2, 2]}),
         "linear": ("linear", (10, 6), {}),
+        "table": ("embedding", (40, 10), {}),
     }
     layers, tensors = {}, {}
     for name, (kind, shape, options) in kinds.items():
         scales = (
-            {"input_scale": 0.03125, "output_scale": None if kind == "linear" else 0.0625} if static else {}
+            {"input_scale": 0.03125, "output_scale": None if kind == "linear" else 0.0625}
+            if static and kind != "embedding"
+            else {}
         )
         layers[name] = Layer(kind=kind, bits=8, options=options, **scales)
         channels = shape[1 if kind == "conv_transpose2d" else 0]
         tensors[f"{name}.weight"] = torch.from_numpy(rng.integers(-127, 128, shape).astype(np.int8))
         scale = rng.uniform(0.001, 0.004, channels).astype(np.float16).astype(np.float32)
         tensors[f"{name}.weight_scale"] = torch.from_numpy(scale)
+        if kind == "embedding":
+            continue
         tensors[f"{name}.bias"] = torch.from_numpy(
             np.rint(rng.normal(size=channels) * 9).astype(np.float32) * scale / 32
         )
     spec = QuantSpec("int8", layers, tensors)
     x = torch.from_numpy(rng.normal(size=(1, 8, 16, 16)).astype(np.float32))
-    graph = GraphSpec("layers", Layers(spec).eval(), {"x": x}, ("map", "row"))
-    wanted, path = graph.run({"x": x.numpy()}), tmp_path / "layers.tflite"
+    ids = torch.tensor([[3, 39, 0, 7]])
+    graph = GraphSpec("layers", Layers(spec).eval(), {"x": x, "ids": ids}, ("map", "row", "rows"))
+    given = {"x": x.numpy(), "ids": ids.numpy()}
+    wanted, path = graph.run(given), tmp_path / "layers.tflite"
     litert_variant.write_tflite(graph, path, quantized=True)
-    assert litert_variant.check_integers(spec, {"layers": path}) == 4
+    assert litert_variant.check_integers(spec, {"layers": path}) == 5
     changed = replace(spec, tensors=tensors | {"dense.weight": -tensors["dense.weight"]})
     with pytest.raises(ExportError, match=r"of 1 quantized layers are in no \.tflite, the first is dense"):
         litert_variant.check_integers(changed, {"layers": path})
-    found = open_runtime("litert", path, "cpu", threads=1).run({"x": x.numpy()})
+    found = open_runtime("litert", path, "cpu", threads=1).run(given)
+    np.testing.assert_array_equal(found["rows"], wanted["rows"])
     for name, value in wanted.items():
         differ = np.abs(found[name] - value)
         assert differ.mean() < (0.05 if static else 1e-5) * value.std(), name
