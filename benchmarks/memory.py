@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py FOLDER [--runtime openvino] [--low-memory] [--threads 2]
 
-FOLDER has `text_encoder.simple`, `image_encoder` and `detector` as .onnx or .xml; inputs are random. Prints
+FOLDER has one text encoder, `image_encoder` and `detector` as .onnx or .xml; inputs are random. Prints
 VmRSS as the kernel splits it, own memory and pages of files, and VmHWM, the most so far. Linux only.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sam3i_edge.runtimes import open_runtime
 
-GRAPHS = ("text_encoder.simple", "image_encoder", "detector")
+GRAPHS = ("text_encoder.*", "image_encoder", "detector")
 
 
 def held() -> str:
@@ -63,12 +63,12 @@ def main() -> None:
     opened = []
     print(f"start: {held()}")
     for graph in GRAPHS:
-        path = given.folder / f"{graph}{suffix}"
+        (path,) = given.folder.glob(f"{graph}{suffix}")
         runtime = open_runtime(given.runtime, path, "cpu", threads=given.threads, low_memory=given.low_memory)
         opened.append(runtime)
-        print(f"{graph} opened: {held()}", flush=True)
+        print(f"{path.stem} opened: {held()}", flush=True)
         runtime.run(random_inputs(path))
-        print(f"{graph} run: {held()}", flush=True)
+        print(f"{path.stem} run: {held()}", flush=True)
 
 
 if __name__ == "__main__":
