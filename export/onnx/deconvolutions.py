@@ -83,9 +83,10 @@ def to_pointwise(
     integers.const_value = ir.tensor(rows, name=integers.name)
     integers.shape = dequantize.outputs[0].shape = ir.Shape(rows.shape)
     # A value of its own: the exporter writes scales that are equal once, for all layers that have them.
-    steps = ir.tensor(values[f"{name}.weight_scale"].numpy(), name=f"{name}.weight_scale_rows")
+    array = values[f"{name}.weight_scale"].numpy()
+    steps = ir.tensor(array, name=f"{name}.weight_scale_rows")
     scale = ir.Value(
-        name=steps.name, shape=ir.Shape(steps.shape), type=ir.TensorType(steps.dtype), const_value=steps
+        name=steps.name, shape=ir.Shape(array.shape), type=ir.TensorType(steps.dtype), const_value=steps
     )
     graph.register_initializer(scale)
     dequantize.replace_input_with(1, scale)

@@ -44,8 +44,9 @@ class TrainedLayer(nn.Module):
         super().__init__()
         assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding))
         self.kind, self.bits, self.group = kind, bits, group
-        plain = isinstance(module, (nn.Linear, nn.Embedding))
-        self.options: dict[str, Any] = {} if plain else conv_options(module)
+        self.options: dict[str, Any] = {}
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            self.options = conv_options(module)
         self.weight = module.weight
         self.bias = None if isinstance(module, nn.Embedding) else module.bias
         rows = weight_rows(kind, module.weight)
