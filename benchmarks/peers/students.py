@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,13 @@ def _int8(module: nn.Module, kind: Any) -> tuple[Layer, dict[str, torch.Tensor]]
     return layer, own
 
 
-def write_graphs(config: ModelConfig, folder: Path) -> None:
+def write_graphs(config: ModelConfig, folder: Path, graphs: Sequence[str]) -> None:
     """Writes what is not there yet: the quantized model, its ONNX graphs, and these as IR."""
     spec, offsets = folder / "int8.safetensors", {}
     if not spec.exists():
         folder.mkdir(parents=True, exist_ok=True)
         make_int8(config, spec)
-    for graph in graph_names(config):
+    for graph in graphs:
         onnx, ir = (folder / f"{graph}.{suffix}" for suffix in ("onnx", "xml"))
         if not onnx.exists():
             offsets, _ = call(export_graph, spec, config, folder, 0, graph, offsets, False)
@@ -108,11 +108,13 @@ def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: float(np.median(values[1:])) for name, values in spent.items()}
 
 
-def compare(config: ModelConfig, folder: Path, rounds: int) -> None:
+def compare(config: ModelConfig, folder: Path, graphs: Sequence[str], rounds: int) -> None:
     """Prints a line for each graph."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     for spec in graph_specs(SAM3I(config).eval()):
+        if spec.name not in graphs:
+            continue
         inputs = {
             name: rng.uniform(-1, 1, value.shape).astype(np.float32)
             if value.is_floating_point()
@@ -159,6 +161,9 @@ def main() -> None:
     parser.add_argument("--text", choices=TEXT_STUDENTS, default="mobileclip-s0")
     parser.add_argument("--side", type=int, default=336)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--graphs", nargs="*", help="these alone; students of a side share the detector's sizes"
+    )
     parser.add_argument("--texts", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -167,8 +172,9 @@ def main() -> None:
         return
     config = config_of(given.image, given.text, given.side)
     folder = given.folder / f"{given.image}-{given.text}" / str(given.side)
-    write_graphs(config, folder)
-    compare(config, folder, given.rounds)
+    graphs = given.graphs or graph_names(config)
+    write_graphs(config, folder, graphs)
+    compare(config, folder, graphs, given.rounds)
 
 
 if __name__ == "__main__":
