@@ -23,7 +23,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all web-check web-test fuzz check docs train-nano train-table tabletop-data tabletop-test \
+.PHONY: help demo test test-slow test-all web-check web-test fuzz check docs train-nano train-table table-model tabletop-data tabletop-test \
 	tabletop-cycles-test ros-test bench kernels-aot clean distclean
 
 help: ## lists the targets
@@ -69,6 +69,10 @@ train-table: $(VENV)/.dev ## trains sam3i-nano-256 on drawn shapes and what tabl
 	$(BIN)/sam3i-edge train sam3i-nano-256-image --out runs/image --tokenizer runs/start/tokenizer.json
 	[ -d runs/warm ] || $(BIN)/python scripts/warm_start.py runs/image sam3i_edge/assets/sam3i-nano --out runs/warm
 	$(BIN)/sam3i-edge train sam3i-nano-256 --out runs/table --tokenizer runs/start/tokenizer.json
+
+table-model: $(VENV)/.dev ## makes the model for tables, which is not the bundled one yet, of what lies in training/
+	$(BIN)/sam3i-edge bundle training/sam3i-nano-256 --out table-model --license LICENSE --name sam3i-nano-256 --half \
+		--threshold 0.35 --note "trained on drawn shapes and rendered tables, not on photographs" --overwrite
 
 tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000 $(FURNITURE)

@@ -30,7 +30,7 @@ from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.train.run_config import DataSource, StageConfig, TrainConfig
 from sam3i_edge.train.run_data import RunData
 
-SCORES = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
+SCORES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 SIDES = (48, 64, 128)
 
 

@@ -93,8 +93,8 @@ NANO = TrainConfig(
 
 # Tables and drawn shapes, rendered by `make tabletop-data`. What it starts from, `make train-table` makes.
 _TABLES = (
-    DataSource(weight=0.17),
-    DataSource(path="tabletop-data/train", weight=0.63, validation="tabletop-data/held-out"),
+    DataSource(weight=0.25),
+    DataSource(path="tabletop-data/train", weight=0.55, validation="tabletop-data/held-out"),
     DataSource(path="tabletop-data/cycles-train", weight=0.2),
 )
 
@@ -136,12 +136,15 @@ TABLE = TrainConfig(
     images=10,
     instructions=5,
     mask_instructions=2,
-    losses=LossWeights(grounding=10.0, presence=3.0, absent=1.0),
+    mask_scale=2,
+    losses=LossWeights(
+        grounding=10.0, presence=3.0, absent=1.0, classification=1.0, class_alpha=0.5, class_gamma=0.0
+    ),
     threads=1,
     validate_every=400,
     stages=(
         _TABLE_BASE,
-        replace(_TABLE_BASE, name="detail", steps=1_000, lr=4e-4, warmup=50, image_size=0),
+        replace(_TABLE_BASE, name="detail", steps=2_500, lr=6e-4, warmup=60, image_size=0),
         *NANO.stages[3:],
     ),
 )
