@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py FOLDER [--runtime openvino] [--low-memory] [--threads 2]
 
-FOLDER has one text encoder, `image_encoder` and `detector` as .onnx or .xml; inputs are random. Prints
-VmRSS as the kernel splits it, own memory and pages of files, and VmHWM, the most so far. Linux only.
+FOLDER has text encoders, of which one is run, `image_encoder` and `detector` as .onnx or .xml; inputs are
+random. Prints VmRSS as the kernel splits it, own memory and pages of files, and VmHWM, the most so far. Linux
+only.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     suffix = ".onnx" if given.runtime == "onnxruntime" else ".xml"
+    found = [sorted(given.folder.glob(f"{graph}{suffix}")) for graph in GRAPHS]
+    if not all(found):
+        parser.error(f"{given.folder} lacks one of {', '.join(graph + suffix for graph in GRAPHS)}")
     opened = []
     print(f"start: {held()}")
-    for graph in GRAPHS:
-        (path,) = given.folder.glob(f"{graph}{suffix}")
+    for *_, path in found:  # of three text encoders "simple" is the last
         runtime = open_runtime(given.runtime, path, "cpu", threads=given.threads, low_memory=given.low_memory)
         opened.append(runtime)
         print(f"{path.stem} opened: {held()}", flush=True)

@@ -1,7 +1,7 @@
 """Draws a picture for README.md: one scene, four sentences, what a model finds.
 
-    python scripts/draw_readme.py drawn.png [--seed 171]
-    python scripts/draw_readme.py docs/images/demo.png --data sam3i_edge/assets/tables --scene 3 --seed 7
+    python scripts/draw_readme.py docs/images/demo.png [--seed 171]
+    python scripts/draw_readme.py table.jpg --model table-model --data tabletop-data/held-out --scene 3
 
 Every answer is compared with what was drawn. A seed with a wrong one is passed over, so that the picture
 shows what the words mean, and how many were is printed; how often answers are right is in docs/nano.md.

@@ -4,9 +4,10 @@
     python scripts/where_it_is_lost.py --masks tabletop-data/held-out
 
 The first asks 48 questions of each of `--batches` batches, with and without something to find, on the grid
-of the mask logits. By least score: gIoU by level, how often it is right whether something is there, and how
-often of what is not there. Then, by level: whether the best query is on a right thing, whether nothing was
-found, and by how much masks on right things overlap. The second prints the IoU of perfect masks, enlarged.
+of the mask logits. By least score: gIoU by level, how often it is right whether something is there, how often
+of what is not there, and how often a score lies within .015 of the least one ("near"). Then, by level:
+whether the best query is on a right thing, whether nothing was found, and by how much masks on right things
+overlap. The second prints the IoU of perfect masks, enlarged.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sam3i_edge.train.run_data import RunData
 
 SCORES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 SIDES = (48, 64, 128)
+NEAR = 0.015  # a score so near to the least one may cross it by rounding
 
 
 def batches_of(data: str, tokenizer: Path, side: int, count: int) -> list[Batch]:
@@ -81,6 +83,7 @@ def figures(batches: list[Batch], answered: list[Prediction], score: float) -> d
             targets = batch.target_object[batch.target_pair == pair]
             kept = masks[pair][scores[pair] > score]
             add("right", float(bool(len(targets)) == bool(len(kept))))
+            add("near", float(((scores[pair] - score).abs() < NEAR).any()))
             add("presence", float(bool(len(targets)) == bool(out.presence[-1][pair] > 0)))
             if not len(targets):
                 add("nothing", float(not len(kept)))
@@ -135,7 +138,7 @@ def main() -> None:
         answered = answers(model, batches, given.adapted)
         for score in SCORES:
             told = figures(batches, answered, score)
-            short = (*LEVELS, "right", "nothing", "presence", "nothing, by presence")
+            short = (*LEVELS, "right", "nothing", "presence", "nothing, by presence", "near")
             print(f"{data} {score}: " + ", ".join(f"{name} {told[name]:.3f}" for name in short))
             if score in (0.4, 0.5):
                 print("  " + ", ".join(f"{n} {v:.3f}" for n, v in sorted(told.items()) if ":" in n))

@@ -22,6 +22,7 @@ import pytest
 import torch
 
 from browser import chromium, launch  # noqa: F401  (fixtures)
+from made_camera import camera, video  # noqa: F401  (fixtures)
 from made_segmenter import runs, segmenter  # noqa: F401  (fixtures)
 from sam3i_edge.agreement import LIMITS
 from sam3i_edge.bundle.folder import Bundle

@@ -21,9 +21,9 @@ from sam3i_edge.train.run_config import (
     TrainConfig,
 )
 
-# The base learns all three levels through the unadapted path: a base that only knows concepts cannot relate
-# objects, and the adapters of a frozen one are too small to teach it that. What words mean is learned at 160
-# px, where a step costs less than half of one at the model's 224; the stages after that need few steps.
+# The base learns all three levels through the unadapted path; docs/results/curricula.md has it beside one
+# that knows concepts alone. What words mean is learned at 160 px, where a step costs less than half of one at
+# the model's 224; the stages after that need few steps.
 _BASE_LEVELS: Mapping[Level, float] = {"concept": 0.25, "simple": 0.375, "complex": 0.375}
 
 NANO = TrainConfig(

@@ -10,7 +10,7 @@ from sam3i_edge.data.batch import BatchShape
 from sam3i_edge.data.dataset import SceneBatches
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, alignment_loss
-from sam3i_edge.train.losses import LossWeights
+from sam3i_edge.train.losses import LossWeights, enlarge
 from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.projector import concept_numbers
 from sam3i_edge.train.stages import freeze
@@ -20,9 +20,11 @@ BOTH = {"simple": 1.0, "complex": 1.0}
 SHAPE = BatchShape(images=2, instructions=3, mask_instructions=2, pairs=1, image_size=64, mask_size=16)
 
 
-@pytest.fixture
-def batch(encode):
-    return SceneBatches(SHAPE, encode, seed=0, stream=0, level_weights=BOTH, none_share=0.0)[0]
+@pytest.fixture(params=[16, 32])
+def batch(encode, request):
+    """Masks as fine as the model's, and twice as fine."""
+    shape = replace(SHAPE, mask_size=request.param)
+    return SceneBatches(shape, encode, seed=0, stream=0, level_weights=BOTH, none_share=0.0)[0]
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_each_pair_is_compared_by_its_own_texts_and_maps(model, tiny_run, batch)
             image = batch.pixel_values[batch.image_index[index]][None]
             maps.append(model(image, ids, one).semantic_logits[0])
             features.append(objective.projector(model.encode_text(ids, one))[0])
-        alone.append(torch.stack(maps))
+        alone.append(enlarge(torch.stack(maps), batch.object_masks))
         texts.append(features)
     for features, ids in zip(texts, batch.concept_ids, strict=True):
         features.append(objective.projector(model.encode_text(ids[None], None))[0])

@@ -23,6 +23,7 @@ from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_weights
 from sam3i_edge.train import run_data, trainer
+from sam3i_edge.train.objective import Objective
 from sam3i_edge.train.run_folder import RunFolder
 from sam3i_edge.train.trainer import run_training
 
@@ -71,6 +72,21 @@ def whole(tmp_path_factory, tiny_run, encode):
 
     assert run_training(tiny_run, out, encode, device="cpu", progress=tell) == out
     return out, stages, told
+
+
+def test_targets_in_training_may_be_finer_than_the_masks(tiny_run, tmp_path, encode, monkeypatch):
+    sides: dict[str, set[int]] = {"loss": set(), "validate": set()}
+    for name, batch_of in (("loss", lambda given: given), ("validate", lambda given: given[0])):
+        was = getattr(Objective, name)
+
+        def watched(self, given, *rest, was=was, name=name, batch_of=batch_of):
+            sides[name].add(batch_of(given).object_masks.shape[-1])
+            return was(self, given, *rest)
+
+        monkeypatch.setattr(Objective, name, watched)
+    run_training(replace(tiny_run, mask_scale=2, stages=tiny_run.stages[1:2]), tmp_path, encode, device="cpu")
+    (side,) = sides["validate"]
+    assert sides["loss"] == {2 * side}
 
 
 def test_a_run_tells_and_writes_what_it_did(whole, tiny_run):
