@@ -1,11 +1,12 @@
-"""Trains the curricula that docs/results/curricula.md compares, on drawn scenes, and prints its tables.
+"""Trains the curricula that docs/results/curricula.md compares, and prints its tables.
 
-    python scripts/curricula.py runs/curricula             # trains; the same command goes on (hours)
-    python scripts/curricula.py runs/curricula --table     # of the runs that are finished
-    python scripts/curricula.py runs/curricula --sites a3  # what each kind of adapters does
+    python scripts/curricula.py runs/drawn --start BUNDLE      # trains; the same command goes on (hours)
+    python scripts/curricula.py runs/drawn --table             # of the runs that are finished
+    python scripts/curricula.py runs/drawn --sites "a3 seed 4" # what each kind of adapters does
 
-Every run is one stage and starts from the averaged weights that another one ended with, so those of each
-stage stay. The first ones start from the bundled model's weights where they read no word and compare no
+With `--pictures TRAIN HELD-OUT`, two folders of scene files, each of them asks about tables instead of drawn
+scenes. Every run is one stage and starts from the averaged weights that another one ended with, so those of
+each stage stay. The first ones start from the weights of a bundle where they read no word and compare no
 objects, and from random ones elsewhere.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,28 +24,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam3i_edge.data.batch import Batch, BatchShape, Sample, assemble, from_scene
-from sam3i_edge.data.dataset import ask, drawn_classes
-from sam3i_edge.data.geometry import view_of
-from sam3i_edge.data.query import Inside, Is, Nearest, Query
-from sam3i_edge.data.scenes import draw_scene
-from sam3i_edge.data.truth import answer
-from sam3i_edge.data.vocabulary import load_vocabulary
+from noun_questions import NONE_SHARE, Asked, figures, questions
+from sam3i_edge.data.batch import Encode
 from sam3i_edge.levels import LEVELS, Level
-from sam3i_edge.model.config import SAM3I_NANO
-from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
-from sam3i_edge.model.weights import group_of, load_model, save_weights
+from sam3i_edge.model.weights import group_of, load_model, read_config, save_weights
 from sam3i_edge.pipeline.tokenizer import Tokenizer
+from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, AlignmentWeights
 from sam3i_edge.train.losses import LossWeights
 from sam3i_edge.train.run import TrainingReport
-from sam3i_edge.train.run_config import StageConfig, TrainConfig
+from sam3i_edge.train.run_config import DataSource, StageConfig, TrainConfig
 from sam3i_edge.train.trainer import run_training
-from where_it_is_lost import answers, overlap
+from where_it_is_lost import answers
 
 BUNDLE = Path(__file__).resolve().parent.parent / "sam3i_edge/assets/sam3i-nano"
-# Adapters as wide as those of sam3i-nano-256, and between queries too; every arm has them.
-SIZES = replace(SAM3I_NANO, image_size=128, adapter_dim=64, query_adapters=True)
+SIDE = 128  # of the images, pixels
 # What sees the picture and one query at a time: no word, and no object beside another.
 WORDLESS = (
     r"image_encoder\.|detector\.mask_decoder\.(pixel_decoder|instance_proj|semantic_proj|mask_embedders\.concept)\."
@@ -58,7 +53,7 @@ BASE = StageConfig(
     route="unadapted",
     trainable=("base",),
     level_weights=EVEN,
-    none_share=0.25,
+    none_share=NONE_SHARE,
 )
 ADAPTERS = replace(BASE, route="adapted", lr=1.5e-3, warmup=40)
 FIRST = replace(ADAPTERS, name="1", steps=240, trainable=("simple",), level_weights={"simple": 1.0})
@@ -93,14 +88,16 @@ class Part:
     start: str
     stage: StageConfig
     seed: int
+    aligned: bool = False
 
 
+PAIRED = replace(THIRD, pairs=1)
 LONGER = replace(BASE, name="detail", steps=460, warmup=40)
+SEEDS = (4, 5, 6)
 PARTS = {
     "concepts": Part("start", replace(BASE, level_weights={"concept": 1.0}), 1),
     "a1": Part("concepts", FIRST, 2),
     "a2": Part("a1", SECOND, 3),
-    "a3": Part("a2", THIRD, 4),
     "d": Part("concepts", LONGER, 2),
     "a1 longer": Part("a1", replace(FIRST, steps=360, renew=False), 5),
     "phrases": Part("start", BASE, 1),
@@ -108,14 +105,19 @@ PARTS = {
     "c1": Part("phrases", FIRST, 2),
     "c2": Part("c1", SECOND, 3),
     "c3": Part("c2", THIRD, 4),
+    **{f"a3 seed {seed}": Part("a2", THIRD, seed) for seed in SEEDS},
+    **{f"a3 pairs seed {seed}": Part("a2", PAIRED, seed) for seed in SEEDS},
+    **{f"a3 aligned seed {seed}": Part("a2", PAIRED, seed, True) for seed in SEEDS},
 }
-# Arm, what has been trained of it, and its parts.
+# Arm, what has been trained of it, and the beginning of its parts' names.
 ROWS = (
     ("a", "base, concept phrases", "concepts"),
     ("a", "stage 1", "a1"),
     ("a", "stage 1, 360 steps more", "a1 longer"),
     ("a", "stage 2", "a2"),
     ("a", "stage 3", "a3"),
+    ("a", "stage 3, pairs, not aligned", "a3 pairs"),
+    ("a", "stage 3, pairs, aligned", "a3 aligned"),
     ("b, c", "base, all phrases", "phrases"),
     ("b", "base, all phrases, to the end", "b"),
     ("d", "base (a), then all phrases", "d"),
@@ -125,26 +127,39 @@ ROWS = (
 )
 
 
-def make_start(folder: Path) -> None:
-    """Writes the weights that both bases start from."""
+def make_start(bundle: Path, folder: Path) -> None:
+    """Writes the weights that both bases start from, and the tokenizer beside them.
+
+    Adapters are as wide as those of sam3i-nano-256, and between queries too; every arm has them.
+    """
     torch.manual_seed(1)
-    model, known = SAM3I(SIZES), load_model(BUNDLE / "weights").state_dict()
+    sizes = replace(read_config(bundle / "weights"), image_size=SIDE, adapter_dim=64, query_adapters=True)
+    model, known = SAM3I(sizes), load_model(bundle / "weights").state_dict()
     taken = {name: value for name, value in known.items() if re.match(WORDLESS, name)}
     model.load_state_dict(model.state_dict() | taken)
-    save_weights(model, folder)
+    folder.mkdir(parents=True)
+    shutil.copy(bundle / "tokenizer.json", folder)
+    save_weights(model, folder / "weights")
 
 
-def config_of(part: Part, root: Path) -> TrainConfig:
+def encoder(root: Path) -> Encode:
+    """What turns texts into the tokens of the arms."""
+    tokens = Tokenizer.from_file(root / "start/tokenizer.json", start_id=1, end_id=2)
+    return lambda text: tokens.encode(text).ids
+
+
+def config_of(part: Part, root: Path, pictures: DataSource) -> TrainConfig:
     """The run of a part."""
-    start = root / part.start / "weights"
     return TrainConfig(
         model="",
         seed=part.seed,
-        start=str(start),
+        start=str(root / part.start / "weights"),
+        data=(pictures,),
         images=4,
         instructions=7,
-        mask_instructions=1,
+        mask_instructions=max(1, 2 * part.stage.pairs),
         losses=LossWeights(grounding=10.0, attributes=0.0),
+        alignment=SAM3I_ALIGNMENT if part.aligned else AlignmentWeights(),
         validate_every=200,
         validation_batches=12,
         checkpoint_every=50,
@@ -153,135 +168,59 @@ def config_of(part: Part, root: Path) -> TrainConfig:
     )
 
 
-def train(root: Path) -> None:
+def train(root: Path, bundle: Path, pictures: DataSource, parts: Sequence[str]) -> None:
     """Trains what is not finished, in order."""
-    if not (root / "start/weights").is_dir():
-        make_start(root / "start/weights")
-    tokens = Tokenizer.from_file(BUNDLE / "tokenizer.json", start_id=1, end_id=2)
+    if not (root / "start").is_dir():
+        make_start(bundle, root / "start")
 
     def tell(report: TrainingReport) -> None:
         last[:] = [report.kind]
         values = " ".join(f"{name} {value:.4g}" for name, value in report.values.items())
         print(f"{name} {report.stage} {report.step:,}/{report.steps:,} {report.kind} {values}", flush=True)
 
-    for name, part in PARTS.items():
+    for name in parts:
         last: list[str] = []
         if (root / name / "weights").is_dir():
             continue
-        run_training(
-            config_of(part, root),
-            root / name,
-            lambda text: tokens.encode(text).ids,
-            device="cpu",
-            progress=tell,
-        )
+        config = config_of(PARTS[name], root, pictures)
+        run_training(config, root / name, encoder(root), device="cpu", progress=tell)
         if last != ["finished"]:
             sys.exit(f"{name}: paused, the same command goes on")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A batch of drawn scenes, and for every instruction its kind and the objects that its noun names."""
-
-    batch: Batch
-    kinds: tuple[str, ...]
-    named: tuple[tuple[int, ...], ...]
+def parts_of(row: tuple[str, str, str]) -> list[str]:
+    """The parts of a row: one, or one a seed."""
+    return [name for name in PARTS if name == row[2] or name.startswith(f"{row[2]} seed")]
 
 
-def kind_of(query: Query) -> str:
-    """What narrows the noun: where the thing is in the picture, another thing, or the rest of its class."""
-    if query.pick is None and query.without is None:
-        return "place" if all(isinstance(test, Is | Inside) for test in query.filters) else "another"
-    near = isinstance(query.pick, Nearest) and query.pick.reference is not None
-    return "another" if near or query.without is not None else "its class"
+def cell(found: Sequence[dict[str, list[float]]], name: str) -> str:
+    """The mean of a figure, and the standard deviation over several seeds."""
+    means = [float(np.mean(each[name])) for each in found]
+    spread = f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
+    return f"{np.mean(means):.3f}{spread}"
 
 
-def questions(count: int) -> list[Asked]:
-    """Batches that no part of the training sees."""
-    tokens = Tokenizer.from_file(BUNDLE / "tokenizer.json", start_id=1, end_id=2)
-    vocabulary, levels = load_vocabulary("shapes"), dict.fromkeys(LEVELS, 1.0)
-    shape = BatchShape(images=8, mask_instructions=6, image_size=SIZES.image_size, mask_size=SIZES.mask_size)
-    made = []
-    for number in range(count):
-        rng = np.random.default_rng((20261129, number))
-        samples: list[Sample] = []
-        kinds, named = [], []
-        while len(samples) < shape.images:
-            scene = draw_scene(rng)
-            asked = ask(scene, vocabulary, rng, shape, levels, BASE.none_share)
-            if asked is None:
-                continue
-            first, view = sum(len(sample.masks) for sample in samples), view_of(scene)
-            for instruction in asked[0]:
-                assert instruction.query is not None
-                meant = answer(instruction.query, view)
-                kinds.append(kind_of(instruction.query))
-                named.append(tuple(first + member for member in meant.members) if meant else ())
-            samples.append(from_scene(scene, drawn_classes(), *asked))
-        batch = assemble(samples, shape, lambda text: tokens.encode(text).ids, rng, augment=False)
-        made.append(Asked(batch, tuple(kinds), tuple(named)))
-    return made
-
-
-def figures(
-    asked: list[Asked], told: Sequence[Prediction | None], score: float = 0.0
-) -> dict[str, list[float]]:
-    """IoU of every question by level and by what its noun leaves open; what is told rightly.
-
-    None stands for an answer of all objects that the noun names, each whole.
-    """
-    found: dict[str, list[float]] = defaultdict(list)
-    for one, out in zip(asked, told, strict=True):
-        batch = one.batch
-        wanted = batch.union_masks(torch.arange(len(batch.level))) > 0.5
-        for pair, (kind, named) in enumerate(zip(one.kinds, one.named, strict=True)):
-            if out is None:
-                kept = batch.object_masks[list(named)] > 127
-            else:
-                scores = out.logits[-1, pair].sigmoid() * out.presence[-1, pair].sigmoid()
-                kept = out.mask_logits[pair][scores > score] > 0
-            there = bool((batch.target_pair == pair).any())
-            found["right"].append(float(there == bool(len(kept))))
-            if not there:
-                found["nothing"].append(float(not len(kept)))
-                continue
-            level = LEVELS[int(batch.level[pair])]
-            iou = float(overlap(kept.any(0), wanted[pair])) if len(kept) else 0.0
-            found[level].append(iou)
-            enough = set(batch.target_object[batch.target_pair == pair].tolist()) == set(named)
-            found[f"{level}, noun {'enough' if enough else 'not enough'}"].append(iou)
-            if not enough:
-                found[f"not enough: {kind}"].append(iou)
-    return found
-
-
-def tables(root: Path, batches: int) -> None:
+def tables(root: Path, asked: list[Asked]) -> None:
     """Prints the accuracy of every finished part, and the parameters of an arm."""
-    asked = questions(batches)
     kinds = [f"{level}, noun {enough}" for level in LEVELS[1:] for enough in ("enough", "not enough")]
     kinds += [f"not enough: {kind}" for kind in ("place", "another", "its class")]
     perfect = figures(asked, [None] * len(asked))
-    done = [row for row in ROWS if (root / row[2] / "weights").is_dir()]
-    told = [
-        answers(
-            load_model(root / part / "weights"),
-            [one.batch for one in asked],
-            PARTS[part].stage.route == "adapted",
-        )
-        for *_, part in done
-    ]
+    done = [row for row in ROWS if all((root / part / "weights").is_dir() for part in parts_of(row))]
+    found: dict[tuple[str, float], dict[str, list[float]]] = {}
+    for part in (part for row in done for part in parts_of(row)):
+        model, adapted = load_model(root / part / "weights"), PARTS[part].stage.route == "adapted"
+        told = answers(model, [one.batch for one in asked], adapted)
+        found |= {(part, score): figures(asked, told, score) for score in SCORES}
     for score in SCORES:
-        found = [figures(asked, answered, score) for answered in told]
         for names in ([*LEVELS, "right", "nothing"], kinds):
             print(f"\n| arm | trained, score {score} | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
-            rows = [
-                (f"| {arm} | {trained}", each) for (arm, trained, _), each in zip(done, found, strict=True)
-            ]
-            for start, each in [("| - | all that the noun names", perfect), *rows]:
-                print(start, *(f"{np.mean(each[key]):.3f}" for key in names), sep=" | ", end=" |\n")
-            print("| | questions", *(len(perfect[key]) for key in names), sep=" | ", end=" |\n")
+            print("| - | all that the noun names |", " | ".join(cell([perfect], name) for name in names), "|")
+            for row in done:
+                each = [found[part, score] for part in parts_of(row)]
+                print(f"| {row[0]} | {row[1]} |", " | ".join(cell(each, name) for name in names), "|")
+            print("| | questions |", " | ".join(f"{len(perfect[name]):,}" for name in names), "|")
     groups: dict[str, int] = defaultdict(int)
-    for name, value in SAM3I(SIZES).named_parameters():
+    for name, value in load_model(root / "start/weights").named_parameters():
         groups[group_of(name)] += value.numel()
     print(f"\nparameters: {', '.join(f'{group} {count:,}' for group, count in groups.items())}")
     print("not run:", ", ".join(row[2] for row in ROWS if row not in done) or "-")
@@ -298,31 +237,39 @@ def without(model: SAM3I, site: str) -> SAM3I:
     return model
 
 
-def sites(root: Path, part: str, batches: int) -> None:
+def sites(root: Path, part: str, asked: list[Asked]) -> None:
     """Prints the accuracy of a part with one kind of adapters silent after the other."""
-    asked = questions(batches)
     names = ["simple", "complex", "simple, noun not enough", "complex, noun not enough", "right", "nothing"]
     print(f"| silent | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
     for site in SITES:
         model = without(load_model(root / part / "weights"), site)
         found = figures(asked, answers(model, [one.batch for one in asked], True), SCORES[0])
-        print(f"| {site} |", " | ".join(f"{np.mean(found[key]):.3f}" for key in names), "|")
+        print(f"| {site} |", " | ".join(cell([found], name) for name in names), "|")
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("root", type=Path)
+    parser.add_argument("--start", type=Path, default=BUNDLE, help="bundle or run to start from")
+    parser.add_argument("--pictures", nargs=2, metavar=("TRAIN", "HELD-OUT"), default=("", ""))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to train; else all")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--batches", type=int, default=25, help="of 48 questions each")
-    parser.add_argument("--sites", choices=[name for name in PARTS if name[-1] in "123"])
+    parser.add_argument("--sites", choices=[n for n, part in PARTS.items() if part.stage.route == "adapted"])
     given = parser.parse_args()
+    path, validation = given.pictures
+    vocabulary = "tabletop" if path else "shapes"
+    pictures = DataSource(path=path, validation=validation, vocabulary=vocabulary)
+    if not (given.table or given.sites):
+        train(given.root, given.start, pictures, given.parts)
+        return
+    mask_size = read_config(given.root / "start/weights").mask_size
+    asked = questions(pictures, encoder(given.root), SIDE, mask_size, given.batches)
     if given.sites:
-        sites(given.root, given.sites, given.batches)
-    elif given.table:
-        tables(given.root, given.batches)
+        sites(given.root, given.sites, asked)
     else:
-        train(given.root)
+        tables(given.root, asked)
 
 
 if __name__ == "__main__":
