@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noun_questions import NONE_SHARE, Asked, figures, questions
+from noun_questions import NONE_SHARE, Asked, figures, questions, told_apart
 from sam3i_edge.data.batch import Encode
 from sam3i_edge.levels import LEVELS, Level
 from sam3i_edge.model.sam3i import SAM3I, adapter_of
@@ -93,6 +93,7 @@ class Part:
 
 PAIRED = replace(THIRD, pairs=1)
 LONGER = replace(BASE, name="detail", steps=460, warmup=40)
+LONGEST = replace(LONGER, steps=1_400)
 SEEDS = (4, 5, 6)
 PARTS = {
     "concepts": Part("start", replace(BASE, level_weights={"concept": 1.0}), 1),
@@ -108,6 +109,9 @@ PARTS = {
     **{f"a3 seed {seed}": Part("a2", THIRD, seed) for seed in SEEDS},
     **{f"a3 pairs seed {seed}": Part("a2", PAIRED, seed) for seed in SEEDS},
     **{f"a3 aligned seed {seed}": Part("a2", PAIRED, seed, True) for seed in SEEDS},
+    "a long": Part("a3 seed 4", replace(THIRD, steps=1_400, lr=1e-3, warmup=40), 7),
+    "b long": Part("b", LONGEST, 7),
+    "d long": Part("d", LONGEST, 7),
 }
 # Arm, what has been trained of it, and the beginning of its parts' names.
 ROWS = (
@@ -118,9 +122,12 @@ ROWS = (
     ("a", "stage 3", "a3"),
     ("a", "stage 3, pairs, not aligned", "a3 pairs"),
     ("a", "stage 3, pairs, aligned", "a3 aligned"),
+    ("a", "stage 3, 1,400 steps more", "a long"),
     ("b, c", "base, all phrases", "phrases"),
     ("b", "base, all phrases, to the end", "b"),
+    ("b", "1,400 steps more", "b long"),
     ("d", "base (a), then all phrases", "d"),
+    ("d", "1,400 steps more", "d long"),
     ("c", "stage 1", "c1"),
     ("c", "stage 2", "c2"),
     ("c", "stage 3", "c3"),
@@ -200,25 +207,36 @@ def cell(found: Sequence[dict[str, list[float]]], name: str) -> str:
     return f"{np.mean(means):.3f}{spread}"
 
 
+def show(
+    title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[dict[str, list[float]]]]]
+) -> None:
+    """Prints a table of figures, a row for each label."""
+    print(f"\n| arm | trained, {title} | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
+    for label, found in rows:
+        print(f"| {label} |", " | ".join(cell(found, name) for name in names), "|")
+    print("| | questions |", " | ".join(f"{len(rows[0][1][0][name]):,}" for name in names), "|")
+
+
 def tables(root: Path, asked: list[Asked]) -> None:
     """Prints the accuracy of every finished part, and the parameters of an arm."""
     kinds = [f"{level}, noun {enough}" for level in LEVELS[1:] for enough in ("enough", "not enough")]
     kinds += [f"not enough: {kind}" for kind in ("place", "another", "its class")]
-    perfect = figures(asked, [None] * len(asked))
     done = [row for row in ROWS if all((root / part / "weights").is_dir() for part in parts_of(row))]
-    found: dict[tuple[str, float], dict[str, list[float]]] = {}
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for part in (part for row in done for part in parts_of(row)):
         model, adapted = load_model(root / part / "weights"), PARTS[part].stage.route == "adapted"
         told = answers(model, [one.batch for one in asked], adapted)
-        found |= {(part, score): figures(asked, told, score) for score in SCORES}
-    for score in SCORES:
+        found[part] = {f"score {score}": figures(asked, told, score) for score in SCORES}
+        found[part]["told apart"] = told_apart(asked, told)
+
+    def rows(title: str) -> list[tuple[str, list[dict[str, list[float]]]]]:
+        return [(f"{row[0]} | {row[1]}", [found[part][title] for part in parts_of(row)]) for row in done]
+
+    perfect = ("- | all that the noun names", [figures(asked, [None] * len(asked))])
+    for title in (f"score {score}" for score in SCORES):
         for names in ([*LEVELS, "right", "nothing"], kinds):
-            print(f"\n| arm | trained, score {score} | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
-            print("| - | all that the noun names |", " | ".join(cell([perfect], name) for name in names), "|")
-            for row in done:
-                each = [found[part, score] for part in parts_of(row)]
-                print(f"| {row[0]} | {row[1]} |", " | ".join(cell(each, name) for name in names), "|")
-            print("| | questions |", " | ".join(f"{len(perfect[name]):,}" for name in names), "|")
+            show(title, names, [perfect, *rows(title)])
+    show("told apart", [*LEVELS[1:], "place", "another", "its class"], rows("told apart"))
     groups: dict[str, int] = defaultdict(int)
     for name, value in load_model(root / "start/weights").named_parameters():
         groups[group_of(name)] += value.numel()

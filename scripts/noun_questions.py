@@ -105,3 +105,27 @@ def figures(
             if not enough:
                 found[f"not enough: {kind}"].append(iou)
     return found
+
+
+def told_apart(asked: list[Asked], told: Sequence[Prediction]) -> dict[str, list[float]]:
+    """By level and kind: whether a target scores higher than another thing that its noun names; chance is .5.
+
+    An object has the score of the query whose mask overlaps most with it, so this asks what a model compares
+    and not how sure it is. One figure a question whose noun is not enough: the mean of its pairs.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for one, out in zip(asked, told, strict=True):
+        objects = one.batch.object_masks > 127
+        for pair, (kind, named) in enumerate(zip(one.kinds, one.named, strict=True)):
+            targets = one.batch.target_object[one.batch.target_pair == pair].tolist()
+            others = sorted(set(named) - set(targets))
+            if not targets or not others:
+                continue
+            masks = out.mask_logits[pair][:, None] > 0
+            best = [
+                out.logits[-1, pair][overlap(masks, objects[these]).argmax(0)] for these in (targets, others)
+            ]
+            higher = (best[0][:, None] > best[1]).float().mean()
+            for name in (LEVELS[int(one.batch.level[pair])], kind):
+                found[name].append(float(higher))
+    return found
