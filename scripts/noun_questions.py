@@ -28,15 +28,20 @@ from sam3i_edge.train.run_config import DataSource
 from where_it_is_lost import overlap
 
 NONE_SHARE = 0.25  # of what is asked, nothing is there
+_REFERENCES = ("reference", "first", "second")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A batch of scenes, and for every instruction its kind and the objects that its noun names."""
+    """A batch of scenes, and for every instruction its kind, what its noun names, and what it compares with.
+
+    Objects are numbers in the batch.
+    """
 
     batch: Batch
     kinds: tuple[str, ...]
     named: tuple[tuple[int, ...], ...]
+    references: tuple[tuple[int, ...], ...]
 
 
 def kind_of(query: Query) -> str:
@@ -45,6 +50,12 @@ def kind_of(query: Query) -> str:
         return "place" if all(isinstance(test, Is | Inside) for test in query.filters) else "another"
     near = isinstance(query.pick, Nearest) and query.pick.reference is not None
     return "another" if near or query.without is not None else "its class"
+
+
+def references(query: Query) -> list[Query]:
+    """The other things that a query speaks of, to tell its own by."""
+    parts = [getattr(test, name, None) for test in (*query.filters, query.pick) for name in _REFERENCES]
+    return [part for part in parts if isinstance(part, Query)]
 
 
 def questions(pictures: DataSource, encode: Encode, side: int, mask_size: int, count: int) -> list[Asked]:
@@ -57,21 +68,24 @@ def questions(pictures: DataSource, encode: Encode, side: int, mask_size: int, c
     for number in range(count):
         rng = np.random.default_rng((20261129, number))
         samples: list[Sample] = []
-        kinds, named = [], []
+        kinds, named, others = [], [], []
         while len(samples) < shape.images:
             scene = draw_scene(rng) if held_out is None else held_out.scene(next(turns))
             asked = ask(scene, vocabulary, rng, shape, levels, NONE_SHARE)
             if asked is None:
                 continue
             first, view = sum(len(sample.masks) for sample in samples), view_of(scene)
-            for instruction in asked[0]:
-                assert instruction.query is not None
-                meant = answer(instruction.query, view)
-                kinds.append(kind_of(instruction.query))
+            for query in (instruction.query for instruction in asked[0]):
+                assert query is not None
+                meant, compared = answer(query, view), [answer(other, view) for other in references(query)]
+                kinds.append(kind_of(query))
                 named.append(tuple(first + member for member in meant.members) if meant else ())
+                others.append(
+                    tuple(first + target for other in compared if other for target in other.targets)
+                )
             samples.append(from_scene(scene, vocabulary.attributes, *asked))
         batch = assemble(samples, shape, encode, rng, augment=False)
-        made.append(Asked(batch, tuple(kinds), tuple(named)))
+        made.append(Asked(batch, tuple(kinds), tuple(named), tuple(others)))
     return made
 
 
