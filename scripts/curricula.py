@@ -69,6 +69,8 @@ THIRD = replace(
     level_weights={"simple": 0.5, "complex": 0.5},
 )
 
+Figures = dict[str, list[float]]
+Model = tuple[Path, bool]  # the folder of its weights, and whether it is asked through its adapters
 SCORES = (0.3, 0.5)  # least ones
 # The last projections of the adapters of a site; zeros silence it.
 SITES = {
@@ -200,16 +202,14 @@ def parts_of(row: tuple[str, str, str]) -> list[str]:
     return [name for name in PARTS if name == row[2] or name.startswith(f"{row[2]} seed")]
 
 
-def cell(found: Sequence[dict[str, list[float]]], name: str) -> str:
+def cell(found: Sequence[Figures], name: str) -> str:
     """The mean of a figure, and the standard deviation over several seeds."""
     means = [float(np.mean(each[name])) for each in found]
     spread = f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
     return f"{np.mean(means):.3f}{spread}"
 
 
-def show(
-    title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[dict[str, list[float]]]]]
-) -> None:
+def show(title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[Figures]]]) -> None:
     """Prints a table of figures, a row for each label."""
     print(f"\n| arm | trained, {title} | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}")
     for label, found in rows:
@@ -217,31 +217,38 @@ def show(
     print("| | questions |", " | ".join(f"{len(rows[0][1][0][name]):,}" for name in names), "|")
 
 
-def tables(root: Path, asked: list[Asked]) -> None:
-    """Prints the accuracy of every finished part, and the parameters of an arm."""
+def finished(root: Path) -> dict[str, list[Model]]:
+    """The rows of which every part is trained."""
+    return {
+        f"{row[0]} | {row[1]}": [
+            (root / part / "weights", PARTS[part].stage.route == "adapted") for part in parts_of(row)
+        ]
+        for row in ROWS
+        if all((root / part / "weights").is_dir() for part in parts_of(row))
+    }
+
+
+def tables(models: Mapping[str, Sequence[Model]], asked: list[Asked]) -> None:
+    """Prints the accuracy of models, several seeds in a row, and the parameters of the first one."""
     kinds = [f"{level}, noun {enough}" for level in LEVELS[1:] for enough in ("enough", "not enough")]
     kinds += [f"not enough: {kind}" for kind in ("place", "another", "its class")]
-    done = [row for row in ROWS if all((root / part / "weights").is_dir() for part in parts_of(row))]
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for part in (part for row in done for part in parts_of(row)):
-        model, adapted = load_model(root / part / "weights"), PARTS[part].stage.route == "adapted"
-        told = answers(model, [one.batch for one in asked], adapted)
-        found[part] = {f"score {score}": figures(asked, told, score) for score in SCORES}
-        found[part]["told apart"] = told_apart(asked, told)
-
-    def rows(title: str) -> list[tuple[str, list[dict[str, list[float]]]]]:
-        return [(f"{row[0]} | {row[1]}", [found[part][title] for part in parts_of(row)]) for row in done]
-
     perfect = ("- | all that the noun names", [figures(asked, [None] * len(asked))])
+    found: dict[str, list[tuple[str, list[Figures]]]] = defaultdict(list)
+    for label, seeds in models.items():
+        told = [
+            answers(load_model(folder), [one.batch for one in asked], adapted) for folder, adapted in seeds
+        ]
+        for score in SCORES:
+            found[f"score {score}"].append((label, [figures(asked, each, score) for each in told]))
+        found["told apart"].append((label, [told_apart(asked, each) for each in told]))
     for title in (f"score {score}" for score in SCORES):
         for names in ([*LEVELS, "right", "nothing"], kinds):
-            show(title, names, [perfect, *rows(title)])
-    show("told apart", [*LEVELS[1:], "place", "another", "its class"], rows("told apart"))
+            show(title, names, [perfect, *found[title]])
+    show("told apart", [*LEVELS[1:], "place", "another", "its class"], found["told apart"])
     groups: dict[str, int] = defaultdict(int)
-    for name, value in load_model(root / "start/weights").named_parameters():
+    for name, value in load_model(next(iter(models.values()))[0][0]).named_parameters():
         groups[group_of(name)] += value.numel()
     print(f"\nparameters: {', '.join(f'{group} {count:,}' for group, count in groups.items())}")
-    print("not run:", ", ".join(row[2] for row in ROWS if row not in done) or "-")
 
 
 @torch.no_grad()
@@ -273,21 +280,27 @@ def main() -> None:
     parser.add_argument("--pictures", nargs=2, metavar=("TRAIN", "HELD-OUT"), default=("", ""))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to train; else all")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--weights", type=Path, help="print the tables of this model, which reads such tokens"
+    )
     parser.add_argument("--batches", type=int, default=25, help="of 48 questions each")
     parser.add_argument("--sites", choices=[n for n, part in PARTS.items() if part.stage.route == "adapted"])
     given = parser.parse_args()
     path, validation = given.pictures
     vocabulary = "tabletop" if path else "shapes"
     pictures = DataSource(path=path, validation=validation, vocabulary=vocabulary)
-    if not (given.table or given.sites):
+    if not (given.table or given.sites or given.weights):
         train(given.root, given.start, pictures, given.parts)
         return
-    mask_size = read_config(given.root / "start/weights").mask_size
-    asked = questions(pictures, encoder(given.root), SIDE, mask_size, given.batches)
+    models = finished(given.root)
+    if given.weights:
+        models = {"- | unadapted": [(given.weights, False)], "- | adapted": [(given.weights, True)]}
+    sizes = read_config(given.weights or given.root / "start/weights")
+    asked = questions(pictures, encoder(given.root), sizes.image_size, sizes.mask_size, given.batches)
     if given.sites:
         sites(given.root, given.sites, asked)
     else:
-        tables(given.root, asked)
+        tables(models, asked)
 
 
 if __name__ == "__main__":
