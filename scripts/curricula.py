@@ -3,6 +3,7 @@
     python scripts/curricula.py runs/drawn --start BUNDLE      # trains; the same command goes on (hours)
     python scripts/curricula.py runs/drawn --table             # of the runs that are finished
     python scripts/curricula.py runs/drawn --sites "a3 seed 4" # what each kind of adapters does
+    python scripts/curricula.py runs/drawn --weights FOLDER    # of a model that reads the same tokens
 
 With `--pictures TRAIN HELD-OUT`, two folders of scene files, each of them asks about tables instead of drawn
 scenes. Every run is one stage and starts from the averaged weights that another one ended with, so those of
@@ -280,9 +281,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs=2, metavar=("TRAIN", "HELD-OUT"), default=("", ""))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to train; else all")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument(
-        "--weights", type=Path, help="print the tables of this model, which reads such tokens"
-    )
+    parser.add_argument("--weights", type=Path, help="print the tables of this model")
     parser.add_argument("--batches", type=int, default=25, help="of 48 questions each")
     parser.add_argument("--sites", choices=[n for n, part in PARTS.items() if part.stage.route == "adapted"])
     given = parser.parse_args()
