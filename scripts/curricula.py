@@ -28,7 +28,7 @@ import torch
 from noun_questions import NONE_SHARE, Asked, figures, questions, told_apart
 from sam3i_edge.data.batch import Encode
 from sam3i_edge.levels import LEVELS, Level
-from sam3i_edge.model.sam3i import SAM3I, adapter_of
+from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import group_of, load_model, read_config, save_weights
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 from sam3i_edge.train.alignment import SAM3I_ALIGNMENT, AlignmentWeights
@@ -76,7 +76,7 @@ SCORES = (0.3, 0.5)  # least ones
 # The last projections of the adapters of a site; zeros silence it.
 SITES = {
     "-": r"^$",
-    "text encoder": r"^text_encoder\..*(o_proj|up_proj)\.",
+    "text encoder": r"^text_encoder\..*adapter\..*(o_proj|up_proj)\.",
     "fusion encoder": r"fusion_encoder\..*up_proj\.",
     "decoder": r"decoder\..*\.adapter\..*up_proj\.",
     "between queries": r"query_adapter\..*o_proj\.",
@@ -229,16 +229,20 @@ def finished(root: Path) -> dict[str, list[Model]]:
     }
 
 
-def tables(models: Mapping[str, Sequence[Model]], asked: list[Asked]) -> None:
-    """Prints the accuracy of models, several seeds in a row, and the parameters of the first one."""
+def tables(models: Mapping[str, Sequence[Model]], asked: list[Asked], silent: str) -> None:
+    """Prints the accuracy of models, several seeds in a row, and the parameters of the first one.
+
+    `silent` is a pattern of parameters that are zero.
+    """
     kinds = [f"{level}, noun {enough}" for level in LEVELS[1:] for enough in ("enough", "not enough")]
     kinds += [f"not enough: {kind}" for kind in ("place", "another", "its class")]
     perfect = ("- | all that the noun names", [figures(asked, [None] * len(asked))])
     found: dict[str, list[tuple[str, list[Figures]]]] = defaultdict(list)
     for label, seeds in models.items():
-        told = [
-            answers(load_model(folder), [one.batch for one in asked], adapted) for folder, adapted in seeds
-        ]
+        told = []
+        for path, adapted in seeds:
+            model = without(load_model(path), silent)
+            told.append(answers(model, [one.batch for one in asked], adapted))
         for score in SCORES:
             found[f"score {score}"].append((label, [figures(asked, each, score) for each in told]))
         found["told apart"].append((label, [told_apart(asked, each) for each in told]))
@@ -253,13 +257,11 @@ def tables(models: Mapping[str, Sequence[Model]], asked: list[Asked]) -> None:
 
 
 @torch.no_grad()
-def without(model: SAM3I, site: str) -> SAM3I:
-    """The model with the adapters of one kind of site silent."""
+def without(model: SAM3I, pattern: str) -> SAM3I:
+    """The model with the parameters of a pattern zero."""
     for name, value in model.named_parameters():
-        if adapter_of(name) and re.search(rf"{SITES[site]}(bias|weight)$", name):
+        if re.search(pattern, name):
             value.zero_()
-    if site == "mask embedder":
-        model.copy_mask_embedder()
     return model
 
 
@@ -268,7 +270,9 @@ def sites(root: Path, part: str, asked: list[Asked]) -> None:
     names = ["simple", "complex", "simple, noun not enough", "complex, noun not enough", "right", "nothing"]
     print(f"| silent | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
     for site in SITES:
-        model = without(load_model(root / part / "weights"), site)
+        model = without(load_model(root / part / "weights"), SITES[site])
+        if site == "mask embedder":
+            model.copy_mask_embedder()
         found = figures(asked, answers(model, [one.batch for one in asked], True), SCORES[0])
         print(f"| {site} |", " | ".join(cell([found], name) for name in names), "|")
 
@@ -282,6 +286,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to train; else all")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--weights", type=Path, help="print the tables of this model")
+    parser.add_argument("--silent", default="^$", help="pattern of parameters that are zero in the tables")
     parser.add_argument("--batches", type=int, default=25, help="of 48 questions each")
     parser.add_argument("--sites", choices=[n for n, part in PARTS.items() if part.stage.route == "adapted"])
     given = parser.parse_args()
@@ -299,7 +304,7 @@ def main() -> None:
     if given.sites:
         sites(given.root, given.sites, asked)
     else:
-        tables(models, asked)
+        tables(models, asked, given.silent)
 
 
 if __name__ == "__main__":
