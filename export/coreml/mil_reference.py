@@ -139,9 +139,16 @@ class MilProgram:
                 found.append(_quantized(op, np.asarray(op.data.val), np.asarray(op.scale.val), zeros))
         return found
 
-    def activation_scales(self) -> set[float]:
-        """The steps in which activations are quantized."""
-        return {float(op.scale.val) for op in self._steps if op.op_type == "quantize"}
+    def activation_steps(self) -> set[tuple[float, int]]:
+        """Scales of quantized activations, with the steps below zero; int8 around -128 comes as uint8."""
+        return {
+            (
+                float(op.scale.val),
+                (0 if op.zero_point is None else int(op.zero_point.val)) - np.iinfo(op.output_dtype.val).min,
+            )
+            for op in self._steps
+            if op.op_type == "quantize"
+        }
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Evaluates the program once; see `Runtime.run`.

@@ -46,8 +46,8 @@ def results_of(program: torch.export.ExportedProgram) -> list[torch.Tensor]:
     return [node.meta["val"] for node in output.args[0]]
 
 
-def quantized_constants(program: torch.export.ExportedProgram) -> tuple[set[Any], set[float]]:
-    """Keys of the quantized weights as `QuantizedWeight.key` gives them, and the scales of activations."""
+def quantized_constants(program: torch.export.ExportedProgram) -> tuple[set[Any], set[tuple[float, int]]]:
+    """Keys of quantized weights (`QuantizedWeight.key`); scales of activations, with the steps below zero."""
     signature = program.graph_signature
     held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = {**signature.inputs_to_lifted_tensor_constants}
@@ -61,7 +61,7 @@ def quantized_constants(program: torch.export.ExportedProgram) -> tuple[set[Any]
         array: np.ndarray[Any, Any] = value.detach().numpy()
         return array
 
-    weights, scales = set(), set()
+    weights, steps = set(), set()
     for node in program.graph.nodes:
         target = str(node.target)
         if target == "quantized_decomposed.dequantize_per_channel.default":
@@ -72,8 +72,8 @@ def quantized_constants(program: torch.export.ExportedProgram) -> tuple[set[Any]
         elif target == "torchao.dequantize_affine.default":
             weights.add(QuantizedWeight("", tensor(node.args[0]), tensor(node.args[2])).key())
         elif target == "quantized_decomposed.quantize_per_tensor.default":
-            scales.add(float(node.args[1]))
-    return weights, scales
+            steps.add((float(node.args[1]), int(node.args[2]) + 128))
+    return weights, steps
 
 
 class _Interface(nn.Module):

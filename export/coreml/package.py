@@ -310,12 +310,12 @@ def _check(path: Path, spec: GraphSpec, program: torch.export.ExportedProgram) -
                 f"{path.name}: {name} has the shape {list(shape)}; Core ML takes at most {_MAX_RANK} "
                 "dimensions, and they must be static"
             )
-    wanted_weights, wanted_scales = quantized_constants(program)
+    wanted_weights, wanted_steps = quantized_constants(program)
     found_weights = {weight.key(): weight for weight in written.quantized_weights()}
     # Of an activation that is a constant, such as a learned token, coremltools keeps the integers.
     constants = [found_weights[key] for key in found_weights.keys() - wanted_weights]
-    found_scales = written.activation_scales() | {
-        float(scale) for constant in constants for scale in np.unique(constant.scales)
+    found_steps = written.activation_steps() | {
+        (float(scale), 128) for constant in constants for scale in np.unique(constant.scales)
     }
     missing = wanted_weights - found_weights.keys()
     if missing:
@@ -323,8 +323,8 @@ def _check(path: Path, spec: GraphSpec, program: torch.export.ExportedProgram) -
             f"{path.name} lacks the integers or scales of {len(missing)} of {len(wanted_weights)} quantized "
             "weights: coremltools changed them"
         )
-    if found_scales != wanted_scales:
+    if found_steps != wanted_steps:
         raise ExportError(
-            f"{path.name} quantizes activations in steps of {sorted(found_scales)}, want "
-            f"{sorted(wanted_scales)}"
+            f"{path.name} quantizes activations by scales and steps below zero {sorted(found_steps)}, want "
+            f"{sorted(wanted_steps)}"
         )

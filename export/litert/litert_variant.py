@@ -169,7 +169,8 @@ class _Rounded(nn.Module):
     def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__()
         self._kind, self._options = layer.kind, layer.options
-        self._input_scale, self._output_scale = layer.input_scale, layer.output_scale
+        self._input = layer.input_scale, layer.input_zero
+        self._output = layer.output_scale, layer.output_zero
         self.register_buffer("weight", layer.dequantized_weight())
         self.register_buffer("scale", layer.weight_scale)
         self.register_buffer("bias", layer.bias)
@@ -185,20 +186,20 @@ class _Rounded(nn.Module):
             torch.int8,
         )
         weight = _ops.dequantize_per_channel(_ops.quantize_per_channel(self.weight, *described), *described)
-        x = _round(x, self._input_scale)
+        x = _round(x, *self._input)
         if self._kind == "linear":
             x = F.linear(x, weight, self.bias)
         elif self._kind == "conv2d":
             x = F.conv2d(x, weight, self.bias, **self._options)
         else:
             x = F.conv_transpose2d(x, weight, self.bias, **self._options)
-        return _round(x, self._output_scale)
+        return _round(x, *self._output)
 
 
-def _round(x: torch.Tensor, scale: float | None) -> torch.Tensor:
+def _round(x: torch.Tensor, scale: float | None, zero: int) -> torch.Tensor:
     """As `fake_quantize`; as it is without a scale."""
     # Times 1: of a rounded activation that two read, litert-torch 0.10 loses the order of the channels.
-    return x if scale is None else fake_quantize(x, scale) * 1
+    return x if scale is None else fake_quantize(x, scale, zero) * 1
 
 
 def _converter() -> ModuleType:

@@ -214,14 +214,16 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.V
 
 
 def _shift_activations(graph: ir.Graph) -> None:
-    """Stores int8 activations as uint8 with zero point 128: the same steps, 128 higher.
+    """Stores int8 activations as uint8: the same steps, 128 higher, and so is the zero point.
 
     ONNX Runtime's kernels on x64 want it so. It would shift by itself, but not where two layers read one
     tensor: those then run in float.
     """
     for node in graph:
         if node.op_type == "QuantizeLinear":
-            zero = _initializer(graph, "activation_zero_point", np.array(128, np.uint8))
+            below = _constant(node.inputs[2])
+            point = 128 + (0 if below is None else int(below))
+            zero = _initializer(graph, f"activation_zero_point_{point}", np.array(point, np.uint8))
             node.replace_input_with(2, zero)
             node.outputs[0].dtype = ir.DataType.UINT8
             for reader, _ in node.outputs[0].uses():

@@ -81,8 +81,8 @@ def check_integers(spec: QuantSpec, graphs: Mapping[str, Path]) -> int:
                 raise ExportError(f"{path.name}: {differ} of {name} differ")
             if not np.array_equal(found.scale, steps):
                 raise ExportError(f"{path.name}: the scales of {name} differ")
-            step = layer.input_scale
-            inputs = None if step is None else (float(np.float32(-128 * step)), float(np.float32(127 * step)))
+            step, zero = layer.input_scale, layer.input_zero
+            inputs = None if step is None else _range(step, zero)
             if found.inputs != inputs:
                 raise ExportError(
                     f"{path.name}: the activations of {name} lie in {found.inputs}, want {inputs}"
@@ -92,6 +92,11 @@ def check_integers(spec: QuantSpec, graphs: Mapping[str, Path]) -> int:
     if missing:
         raise ExportError(f"{len(missing)} quantized layers are in no graph, the first is {missing[0]}")
     return len(equal)
+
+
+def _range(step: float, zero: int) -> tuple[float, float]:
+    """What int8 activations with a zero point can hold."""
+    return float(np.float32((-128 - zero) * step)), float(np.float32((127 - zero) * step))
 
 
 def integer_work(path: Path) -> tuple[int, int]:

@@ -14,7 +14,7 @@ _SHOWN = 12  # layers of the table
 
 CalibrationPairs = Annotated[
     int | None,
-    typer.Option(min=8, help="Pairs to measure activations on; fewer take less time. [default: 320]"),
+    typer.Option(min=8, help="Pairs to measure activations on; fewer take less time. [default: 400]"),
 ]
 
 

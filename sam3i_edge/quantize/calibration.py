@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sam3i_edge.agreement import Pair
 from sam3i_edge.bundle.manifest import Preprocessing
@@ -22,7 +23,9 @@ from sam3i_edge.runtimes import Progress, untold
 # Values kept of each tensor, at least so many rows, spread over about so many calls.
 _VALUES, _LEAST_ROWS, _CALLS = 1 << 19, 256, 256
 LEAST_IMAGES = 8
-CALIBRATION_PAIRS = 320  # unless told otherwise
+_WIDEST = 1_536  # values that a row of a weight reads; the Cholesky factor of more takes long
+_READ, _WINDOW = 256, 48  # rows of a call; side of the part of a map that they come from
+CALIBRATION_PAIRS = 400  # unless told otherwise
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class Seen:
         largest: greatest magnitude of each channel, float32 [K].
         square, total: sums of squares and values of each channel, float32 [K]. count: of rows.
         calls: how often it was seen. kept: rows of each call, a sample.
+        products: sums of products of every two of the K values that a row of the weight reads, in G groups:
+            float32 [G, K, K], of a sample; None for outputs, and where K is above 1,536.
+        zero: zero point of its int8 form: -128 where a ReLU lets nothing negative pass.
     """
 
     largest: torch.Tensor
@@ -41,6 +47,8 @@ class Seen:
     count: int = 0
     calls: int = 0
     kept: list[torch.Tensor] = field(default_factory=list)
+    products: torch.Tensor | None = None
+    zero: Literal[-128, 0] = 0
 
     @classmethod
     def of(cls, channels: int) -> Seen:
@@ -80,6 +88,16 @@ class Seen:
         self.square *= factor * factor
         self.total *= factor
         self.kept = [rows * factor for rows in self.kept]
+        if self.products is not None:
+            groups, width = self.products.shape[:2]
+            each = factor.view(groups, -1).repeat_interleave(width * groups // len(factor), 1)
+            self.products *= each[:, :, None] * each[:, None]
+
+    def add_products(self, read: torch.Tensor) -> None:
+        """Takes in what rows of the weight read, float32 [R, G, K]."""
+        if read.shape[2] <= _WIDEST:
+            found = torch.einsum("rgj,rgk->gjk", read, read)
+            self.products = found if self.products is None else self.products + found
 
 
 @dataclass(slots=True)
@@ -189,9 +207,30 @@ def detect(run: ask.Run, pair: Pair, image: ask.Arrays, text: ask.Text, boxes: i
 
 def _watch_input(seen: dict[str, Seen], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        _add(seen, name, inputs[0], channels_first=not isinstance(module, nn.Linear))
+        values = inputs[0]
+        _add(seen, name, values, channels_first=not isinstance(module, nn.Linear))
+        if name in seen and not isinstance(module, nn.ConvTranspose2d):
+            seen[name].add_products(_read_by(module, values.float(), seen[name].calls))
 
     return hook
+
+
+def _read_by(module: nn.Module, values: torch.Tensor, seed: int) -> torch.Tensor:
+    """What rows of a weight read at some places: float32 [R, G, K], in a convolution channels, then taps."""
+    generator = torch.Generator().manual_seed(seed)
+    if not isinstance(module, nn.Conv2d):
+        rows = values.reshape(-1, 1, values.shape[-1])
+        return rows[torch.randperm(len(rows), generator=generator)[:_READ]]
+    assert isinstance(module.padding, tuple)
+    padded = F.pad(values, (module.padding[1],) * 2 + (module.padding[0],) * 2)
+    for axis in (2, 3):  # a part that unfolds in little memory
+        spare = padded.shape[axis] - _WINDOW
+        if spare > 0:
+            start = int(torch.randint(spare + 1, (), generator=generator))
+            padded = padded.narrow(axis, start, _WINDOW)
+    patches = F.unfold(padded, module.kernel_size, module.dilation, stride=module.stride)  # [B, C taps, L]
+    rows = patches.movedim(1, 2).reshape(-1, module.groups, patches.shape[1] // module.groups)
+    return rows[torch.randperm(len(rows), generator=generator)[:_READ]]
 
 
 def _watch_output(seen: dict[str, Seen], name: str) -> Callable[..., None]:

@@ -1,8 +1,9 @@
 """Quantized layers: integer weights with their scales, computed by operators that every exporter reads.
 
-y = W x + b with W = s_w q_w, and where activations are static x = s_x clamp(round(x / s_x), -128, 127). All
-zero points are 0. A table gathers its integers, and multiplies them behind. Source: Jacob et al. 2018
-(arXiv:1712.05877), symmetric form.
+y = W x + b with W = s_w q_w, and where activations are static x = s_x (q_x - z) with
+q_x = clamp(round(x / s_x) + z, -128, 127). The zero point z is -128 where ReLU lets nothing negative pass,
+else 0. A table gathers its integers, and multiplies them behind. Source: Jacob et al. 2018
+(arXiv:1712.05877), equations 1 and 7.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class QuantizedLayer(nn.Module):
         bias: float32 [N], or None.
         input_scale: of static int8 inputs, or None for float inputs.
         output_scale: of static int8 outputs, or None.
+        input_zero, output_zero: their zero points, -128 or 0.
         options: stride, padding, dilation, groups of a convolution.
     """
 
@@ -49,10 +51,13 @@ class QuantizedLayer(nn.Module):
         input_scale: float | None = None,
         output_scale: float | None = None,
         options: dict[str, Any] | None = None,
+        input_zero: int = 0,
+        output_zero: int = 0,
     ) -> None:
         super().__init__()
         self.kind, self.options = kind, options or {}
         self.input_scale, self.output_scale = input_scale, output_scale
+        self.input_zero, self.output_zero = input_zero, output_zero
         self.register_buffer("weight", weight)
         self.register_buffer("weight_scale", weight_scale)
         self.register_buffer("bias", bias)
@@ -84,7 +89,7 @@ class QuantizedLayer(nn.Module):
         if x.is_cuda and self.kind == "linear" and (self.grouped or self.input_scale is not None):
             return self._kernel(x)
         if self.input_scale is not None:
-            x = fake_quantize(x, self.input_scale)
+            x = fake_quantize(x, self.input_scale, self.input_zero)
         weight = self.dequantized_weight()
         if self.kind == "linear":
             x = F.linear(x, weight, self.bias)
@@ -92,7 +97,9 @@ class QuantizedLayer(nn.Module):
             x = F.conv2d(x, weight, self.bias, **self.options)
         else:
             x = F.conv_transpose2d(x, weight, self.bias, **self.options)
-        return x if self.output_scale is None else fake_quantize(x, self.output_scale)
+        if self.output_scale is None:
+            return x
+        return fake_quantize(x, self.output_scale, self.output_zero)
 
     def _kernel(self, x: torch.Tensor) -> torch.Tensor:
         if self.input_scale is not None:
@@ -102,10 +109,10 @@ class QuantizedLayer(nn.Module):
         return int4_linear(x, self._packed, self.weight_scale.half(), self.bias)
 
 
-def fake_quantize(x: torch.Tensor, scale: float) -> torch.Tensor:
-    """Rounds to int8 in steps of `scale`, and back to float."""
-    steps = _ops.quantize_per_tensor(x, scale, 0, -128, 127, torch.int8)
-    restored: torch.Tensor = _ops.dequantize_per_tensor(steps, scale, 0, -128, 127, torch.int8)
+def fake_quantize(x: torch.Tensor, scale: float, zero: int = 0) -> torch.Tensor:
+    """Rounds to int8 in steps of `scale` from the zero point, and back to float."""
+    steps = _ops.quantize_per_tensor(x, scale, zero, -128, 127, torch.int8)
+    restored: torch.Tensor = _ops.dequantize_per_tensor(steps, scale, zero, -128, 127, torch.int8)
     return restored
 
 

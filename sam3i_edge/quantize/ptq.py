@@ -19,7 +19,7 @@ from sam3i_edge.quantize.balance import balance
 from sam3i_edge.quantize.batch_norm import fold_batch_norms
 from sam3i_edge.quantize.calibration import Calibration, Seen, calibrate
 from sam3i_edge.quantize.modules import conv_options
-from sam3i_edge.quantize.ranges import activation_scale, raise_for_bias, round_to, weight_scale
+from sam3i_edge.quantize.ranges import activation_scale, raise_for_bias, round_in_turn, round_to, weight_scale
 from sam3i_edge.quantize.recipes import Kind, Recipe
 from sam3i_edge.quantize.spec import Layer, QuantSpec
 from sam3i_edge.runtimes import Progress, untold
@@ -67,13 +67,18 @@ class Prepared:
             if base.recipe != recipe.name:
                 raise ValueError(f"the base is quantized as {base.recipe!r}, want {recipe.name!r}")
             wanted = {name: module for name, module in wanted.items() if adapter_of(f"{name}.weight")}
+        chains = list(relu_chains(model))
+        # Of a pair of convolutions one may stay float; its input tells the other what passes the ReLU.
+        watched = wanted | {name: model.get_submodule(name) for pair in chains for name in pair}
         self.seen: Calibration = calibrate(
-            model, wanted, pairs, encode, preprocessing, boxes=boxes, progress=progress
+            model, watched, pairs, encode, preprocessing, boxes=boxes, progress=progress
         )
-        for producer, consumer in relu_chains(model):
+        for producer, consumer in chains:
             # What ReLU removes needs no steps; with the reader's own scale nothing is rounded twice.
-            if consumer in self.seen.inputs and producer in self.seen.outputs:
-                self.seen.outputs[producer] = self.seen.inputs[consumer]
+            if consumer in self.seen.inputs:
+                self.seen.inputs[consumer].zero = -128
+                if producer in self.seen.outputs:
+                    self.seen.outputs[producer] = self.seen.inputs[consumer]
         self.modules = {
             name: module
             for name, module in wanted.items()
@@ -109,7 +114,7 @@ class Prepared:
                 layers[name], own = quantize_table(module)
             else:
                 seen, output = self.seen.inputs[name], self.seen.outputs.get(name)
-                layers[name], own = quantize_module(kind, module, self.recipe, seen, output)
+                layers[name], own = quantize_module(kind, name, module, self.recipe, seen, output)
             tensors |= {f"{name}.{part}": value for part, value in own.items()}
             progress(words, number / len(self.modules))
         if self.base is not None:
@@ -151,7 +156,7 @@ def quantize_table(module: nn.Embedding) -> tuple[Layer, dict[str, torch.Tensor]
 
 
 def quantize_module(
-    kind: Kind, module: nn.Module, recipe: Recipe, seen: Seen, output: Seen | None
+    kind: Kind, name: str, module: nn.Module, recipe: Recipe, seen: Seen, output: Seen | None
 ) -> tuple[Layer, dict[str, torch.Tensor]]:
     """One layer: how it is stored, and its `weight`, `weight_scale` and `bias`.
 
@@ -162,12 +167,12 @@ def quantize_module(
     rows = weight_rows(kind, module.weight.detach())  # [N, K]
     importance, mean = (_by_weight(module, rows, values) for values in (seen.mean_square, seen.mean))
     bias = None if module.bias is None else module.bias.detach()
-    bits, group = recipe.bits(module), 0
+    bits, group = recipe.bits(name, module), 0
     input_scale = output_scale = None
     if recipe.static_activations:
-        input_scale = activation_scale(seen.rows, float(seen.largest.max()))
+        input_scale = activation_scale(seen.rows, float(seen.largest.max()), seen.zero)
         if output is not None:
-            output_scale = activation_scale(output.rows, float(output.largest.max()))
+            output_scale = activation_scale(output.rows, float(output.largest.max()), output.zero)
     if bits == 4:
         group = recipe.group
         weigh = importance.view(1, -1, group).expand(len(rows), -1, -1).reshape(-1, group)
@@ -177,7 +182,11 @@ def quantize_module(
         if bias is not None and input_scale is not None:
             scale = raise_for_bias(scale, bias, input_scale)
     steps = scale.repeat_interleave(rows.shape[1] // scale.shape[1], 1) if group else scale[:, None]
-    integers = round_to(rows, steps, *((-8, 7) if bits == 4 else (-127, 127)))
+    low, high = (-8, 7) if bits == 4 else (-127, 127)
+    if seen.products is None:
+        integers = round_to(rows, steps, low, high)
+    else:
+        integers = round_in_turn(rows, steps, low, high, seen.products)
     if bias is not None:
         if isinstance(module, nn.ConvTranspose2d):
             mean = mean / prod(module.stride)  # each output pixel sees this share of the taps
@@ -190,6 +199,8 @@ def quantize_module(
         group=group,
         input_scale=input_scale,
         output_scale=output_scale,
+        input_zero=0 if input_scale is None else seen.zero,
+        output_zero=0 if output_scale is None or output is None else output.zero,
         options={} if isinstance(module, nn.Linear) else conv_options(module),
     )
     tensors = {"weight": weight_from_rows(kind, integers, module.weight.shape), "weight_scale": scale}

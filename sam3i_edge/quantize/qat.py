@@ -27,6 +27,8 @@ from sam3i_edge.quantize.ptq import exact_bias, weight_from_rows, weight_rows
 from sam3i_edge.quantize.recipes import Kind
 from sam3i_edge.quantize.spec import Layer, QuantSpec, replace_module
 
+_INSIDE = 0.49  # of a step, from an integer: still rounds to it
+
 
 class TrainedLayer(nn.Module):
     """The training form of a `QuantizedLayer`.
@@ -78,17 +80,28 @@ class TrainedLayer(nn.Module):
 
     @torch.no_grad()
     def start_from(self, spec: QuantSpec, name: str) -> None:
-        """Takes the scales and the corrected bias of a layer of a spec: training starts there."""
+        """Takes the scales and the corrected bias of a layer of a spec: training starts there.
+
+        Weights stay as near to the float ones as they can while they round to the spec's integers.
+        """
         if self.bias is not None:
             self.bias.copy_(spec.tensors[f"{name}.bias"])
-        self.weight_fake_quant.scale.copy_(spec.tensors[f"{name}.weight_scale"].flatten())
+        own = spec.tensors[f"{name}.weight_scale"]
+        self.weight_fake_quant.scale.copy_(own.flatten())
+        rows, integers = (
+            weight_rows(self.kind, values.float()) for values in (self.weight, spec.tensors[f"{name}.weight"])
+        )
+        steps = own.view(len(rows), -1).repeat_interleave(rows.shape[1] * len(rows) // own.numel(), 1)
+        near = torch.clamp(rows, (integers - _INSIDE) * steps, (integers + _INSIDE) * steps)
+        self.weight.copy_(weight_from_rows(self.kind, near, self.weight.shape))
         layer = spec.layers[name]
-        for fake, scale in (
-            (self.input_fake_quant, layer.input_scale),
-            (self.output_fake_quant, layer.output_scale),
+        for fake, scale, zero in (
+            (self.input_fake_quant, layer.input_scale, layer.input_zero),
+            (self.output_fake_quant, layer.output_scale, layer.output_zero),
         ):
             if fake is not None and scale is not None:
                 fake.scale.fill_(scale)
+                fake.zero_point.fill_(zero)
 
     @torch.no_grad()
     def convert(self) -> tuple[Layer, dict[str, torch.Tensor]]:
@@ -105,8 +118,8 @@ class TrainedLayer(nn.Module):
         fake.enable_fake_quant(was)
         if self.group:
             scale = scale.view(len(rows), -1)
-        input_scale, output_scale = (
-            None if part is None else float(part.scale)
+        (input_scale, input_zero), (output_scale, output_zero) = (
+            (None, 0) if part is None else (float(part.scale), int(part.zero_point))
             for part in (self.input_fake_quant, self.output_fake_quant)
         )
         layer = Layer(
@@ -115,6 +128,8 @@ class TrainedLayer(nn.Module):
             group=self.group,
             input_scale=input_scale,
             output_scale=output_scale,
+            input_zero=-128 if input_zero else 0,
+            output_zero=-128 if output_zero else 0,
             options=self.options,
         )
         tensors = {"weight": weight_from_rows(self.kind, integers, self.weight.shape), "weight_scale": scale}

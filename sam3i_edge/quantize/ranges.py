@@ -11,6 +11,7 @@ import torch
 SMALLEST = 2.0**-14  # the least normal float16
 _CACHED = 1 << 16  # values
 _RATIOS = torch.linspace(1.0, 0.35, 40)
+_DAMPING = 1e-2  # of the inputs' mean square: what never varies can be inverted
 _BIAS_BOUND = 2.0**29  # steps of s_x s_w: half of what a spec may hold, so that correcting the bias is safe
 
 
@@ -70,12 +71,13 @@ def _weight_scale(rows: torch.Tensor, weight: torch.Tensor, bits: int) -> torch.
     return chosen
 
 
-def activation_scale(values: torch.Tensor, largest: float) -> float:
+def activation_scale(values: torch.Tensor, largest: float, zero: int = 0) -> float:
     """The scale of an int8 tensor that minimises the mean square error of rounding and clipping.
 
     Args:
         values: float32 sample of the tensor, any shape.
         largest: greatest magnitude that was seen.
+        zero: its zero point, -128 where nothing is negative or negative values may be lost.
 
     Returns:
         Exact in float16.
@@ -83,12 +85,48 @@ def activation_scale(values: torch.Tensor, largest: float) -> float:
     values = values.flatten()
     best, chosen = float("inf"), 0.0
     for ratio in _RATIOS.tolist():
-        scale = exact_scale(torch.tensor(max(largest, 1e-12) * ratio / 127))
-        error = values - (values / scale).round().clamp(-128, 127) * scale
+        scale = exact_scale(torch.tensor(max(largest, 1e-12) * ratio / (127 - zero)))
+        error = values - (values / scale).round().clamp(-128 - zero, 127 - zero) * scale
         loss = float((error * error).mean())
         if loss < best:
             best, chosen = loss, float(scale)
     return chosen
+
+
+def round_in_turn(
+    rows: torch.Tensor, scale: torch.Tensor, low: int, high: int, products: torch.Tensor
+) -> torch.Tensor:
+    """Integers whose errors undo each other in the product, column by column.
+
+    When a column is rounded, those to its right take up its error as far as the inputs go together: with
+    U the upper Cholesky factor of the inverse of H = E[x x^T], w_j -= (w_k - s q_k) U_kj / U_kk.
+    Source: GPTQ, Frantar et al. 2022 (arXiv:2210.17323), section 3.
+
+    Args:
+        rows: float32 [N, K], in G groups one after the other.
+        scale: float32 [N, K] or [N, 1].
+        low: least integer.
+        high: largest integer.
+        products: H times any factor, float32 [G, K, K].
+
+    Returns:
+        int8 [N, K].
+    """
+    groups, width = products.shape[:2]
+    mean = products.diagonal(dim1=1, dim2=2).double().mean(1).clamp(min=1e-12)
+    damped = products.double() + torch.diag_embed((_DAMPING * mean)[:, None].expand(-1, width))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    upper = torch.linalg.cholesky(inverse, upper=True).float()
+    steps = scale.expand_as(rows).reshape(groups, -1, width)
+    left = rows.reshape(groups, -1, width).clone()
+    integers = torch.empty(left.shape, dtype=torch.int8)
+    for column in range(width):
+        step = steps[:, :, column]
+        rounded = (left[:, :, column] / step).round().clamp(low, high)
+        integers[:, :, column] = rounded.to(torch.int8)
+        error = (left[:, :, column] - rounded * step) / upper[:, column, column, None]
+        left[:, :, column + 1 :] -= error[:, :, None] * upper[:, None, column, column + 1 :]
+    return integers.view_as(rows)
 
 
 def raise_for_bias(scale: torch.Tensor, bias: torch.Tensor, input_scale: float) -> torch.Tensor:

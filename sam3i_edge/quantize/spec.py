@@ -44,6 +44,7 @@ class Layer(BaseModel):
         bits: of the weights; 4-bit ones lie in int8 storage.
         group: input channels that share a scale, 0 for a scale per output channel or token.
         input_scale, output_scale: of static int8 activations, or None.
+        input_zero, output_zero: their zero points: -128 where nothing is negative, else 0.
         options: of a convolution.
     """
 
@@ -54,6 +55,8 @@ class Layer(BaseModel):
     group: int = Field(default=0, ge=0)
     input_scale: float | None = None
     output_scale: float | None = None
+    input_zero: Literal[-128, 0] = 0
+    output_zero: Literal[-128, 0] = 0
     options: dict[str, Any] = {}
 
 
@@ -146,6 +149,8 @@ class QuantSpec:
             layer.input_scale,
             layer.output_scale,
             layer.options,
+            layer.input_zero,
+            layer.output_zero,
         ).eval()
 
     def put_into(self, model: SAM3I) -> SAM3I:

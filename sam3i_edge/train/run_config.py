@@ -151,7 +151,7 @@ class QatConfig:
 
     recipe: Literal["", "int8", "int8w", "int4"] = ""
     delay: int = 10
-    calibration_pairs: int = 320
+    calibration_pairs: int = 400
     teacher: DistillationWeights = field(default_factory=DistillationWeights)
     supervision: float = 0.0
 

@@ -34,6 +34,7 @@ def trained(kind, make, bits, group, static=False) -> TrainedLayer:
     for fake in (layer.input_fake_quant, layer.output_fake_quant):
         if fake is not None:
             fake.scale.fill_(0.03125)
+            fake.zero_point.fill_(-128 if kind == "conv2d" else 0)
     return layer
 
 
@@ -47,6 +48,8 @@ def quantized(layer: TrainedLayer) -> QuantizedLayer:
         described.input_scale,
         described.output_scale,
         described.options,
+        described.input_zero,
+        described.output_zero,
     )
 
 

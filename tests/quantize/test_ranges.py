@@ -11,6 +11,7 @@ from sam3i_edge.quantize.ranges import (
     activation_scale,
     exact_scale,
     raise_for_bias,
+    round_in_turn,
     round_to,
     weight_scale,
 )
@@ -113,3 +114,40 @@ def test_scales_rise_until_the_bias_fits_an_int32_with_room():
     assert raised[1] > scale[1]
     assert in_float16(raised)
     assert bool((bias.abs() <= 2.0**29 * 2.0**-14 * raised).all())
+
+
+def test_without_negative_values_all_256_steps_are_above_zero():
+    values = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) * 6
+    assert activation_scale(values, 6.0, -128) <= float(exact_scale(torch.tensor(6 / 255)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-127, 127), (-8, 7)])
+def test_rounding_in_turn_loses_less_of_the_product_than_rounding_each_weight(low, high):
+    """Two groups of rows, each reading inputs of its own, that go together as neighbouring pixels do."""
+    generator = torch.Generator().manual_seed(high)
+    inputs = torch.randn(500, 2, 12, generator=generator).cumsum(2)
+    rows = torch.randn(8, 12, generator=generator)
+    scale = exact_scale(rows.abs().amax(1) / high)[:, None]
+    products = torch.einsum("rgj,rgk->gjk", inputs, inputs)
+    integers = round_in_turn(rows, scale, low, high, products)
+    assert integers.dtype == torch.int8
+    assert low <= int(integers.min()) <= int(integers.max()) <= high
+
+    def loss(weights):
+        lost = (weights * scale - rows).view(2, 4, 12)
+        return torch.einsum("rgk,gnk->rgn", inputs, lost).square().mean((0, 1, 2))
+
+    assert loss(integers) < 0.5 * loss(round_to(rows, scale, low, high))
+
+
+def test_rounding_in_turn_is_plain_rounding_of_inputs_that_do_not_go_together():
+    rows = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    scale = torch.full((5, 1), 0.01)
+    products = torch.eye(6)[None]
+    assert torch.equal(round_in_turn(rows, scale, -127, 127, products), round_to(rows, scale, -127, 127))
+
+
+def test_an_input_that_never_varies_is_no_obstacle():
+    products = torch.zeros(1, 3, 3)
+    found = round_in_turn(torch.ones(2, 3), torch.full((2, 1), 0.5), -127, 127, products)
+    assert found.tolist() == [[2] * 3] * 2

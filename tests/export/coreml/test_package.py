@@ -191,6 +191,8 @@ class _Quantized(nn.Module):
         self.conv = QuantizedLayer(
             "conv2d", _integers(8, 3, 3, 3), _scales(8), torch.randn(8), scale(0.03125), scale(0.5), same
         )
+        if static:  # read through ReLU
+            self.conv.output_zero = -128
         self.up = QuantizedLayer(
             "conv_transpose2d",
             _integers(8, 4, 2, 2),
@@ -199,6 +201,7 @@ class _Quantized(nn.Module):
             scale(0.5),
             scale(0.75),
             twice,
+            -128 if static else 0,
         )
         self.branch = QuantizedLayer(
             "conv2d", _integers(4, 4, 3, 3), _scales(4), None, scale(0.375), scale(0.625), same
@@ -256,7 +259,8 @@ def test_a_package_holds_exactly_the_models_integers(tmp_path, precision, versio
     assert len(found) == len(layers) + (precision == "int8")  # the constant's input is one more
     if precision == "int8":
         # 0.015625 is the step of the constant, which is stored in it.
-        assert program.activation_scales() == {0.03125, 0.5, 0.75, 0.375, 0.625, 0.125, 0.0625}
+        signed = {(scale, 128) for scale in (0.03125, 0.75, 0.375, 0.625, 0.125, 0.0625)}
+        assert program.activation_steps() == {(0.5, 0)} | signed
         assert program.census()["dequantize"] == program.census()["quantize"] >= 7
     else:
         assert "quantize" not in program.census()

@@ -79,7 +79,12 @@ def test_every_kind_of_layer_keeps_its_integers(tmp_path, static):
     layers, tensors = {}, {}
     for name, (kind, shape, options) in kinds.items():
         scales = (
-            {"input_scale": 0.03125, "output_scale": None if kind == "linear" else 0.0625}
+            {
+                "input_scale": 0.03125,
+                "output_scale": None if kind == "linear" else 0.0625,
+                "input_zero": -128 if name in ("dense", "up") else 0,
+                "output_zero": -128 if name in ("depthwise", "dense") else 0,
+            }
             if static and kind != "embedding"
             else {}
         )

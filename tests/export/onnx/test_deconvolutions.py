@@ -43,7 +43,7 @@ def _quantized(up: nn.ConvTranspose2d, recipe: Recipe = RECIPES["int8"]) -> tupl
         seen = [Seen.of(values.shape[1]) for values in (x, up(x))]
         for one, values in zip(seen, (x, up(x)), strict=True):
             one.add(values.movedim(1, -1).reshape(-1, values.shape[1]))
-        layer, tensors = quantize_module("conv_transpose2d", up, recipe, *seen)
+        layer, tensors = quantize_module("conv_transpose2d", "up", up, recipe, *seen)
     spec = QuantSpec(recipe.name, {"up": layer}, {f"up.{name}": value for name, value in tensors.items()})
     module = Deconvolution(spec.module("up")).eval()
     return spec, GraphSpec("g", module, {"x": torch.zeros_like(x)}, ("y",))

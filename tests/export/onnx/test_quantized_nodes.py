@@ -110,16 +110,16 @@ def test_the_optimised_graphs_run_in_integer_kernels(paths):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_activations_are_uint8_around_128_and_scales_those_of_the_spec(quantized, paths, graph):
+def test_activations_are_uint8_and_their_zero_points_and_scales_those_of_the_spec(quantized, paths, graph):
     stored = initializers(paths[graph])
     made = {output: node for node in nodes(paths[graph]) for output in node.output}
     quantize = [node for node in made.values() if node.op_type == "QuantizeLinear"]
     assert quantize
     for node in quantize:
         zero = stored[node.input[2]]
-        assert (zero.dtype, zero.item()) == (np.uint8, 128)
+        assert zero.dtype == np.uint8
         assert not {a.name: a.i for a in node.attribute}.get("output_dtype")
-    scales = {stored[node.input[1]].item() for node in quantize}
+    steps = {(stored[node.input[1]].item(), stored[node.input[2]].item()) for node in quantize}
     read = 0
     for node in made.values():
         if node.op_type == "DequantizeLinear" and node.input[0] in made:
@@ -128,13 +128,17 @@ def test_activations_are_uint8_around_128_and_scales_those_of_the_spec(quantized
             read += 1
     assert read >= len(quantize)
     wanted = {
-        scale
+        (np.float32(scale).item(), 128 + zero)
         for name, layer in quantized.spec.layers.items()
         if f"{name}.weight" in stored
-        for scale in (layer.input_scale, layer.output_scale)
+        for scale, zero in (
+            (layer.input_scale, layer.input_zero),
+            (layer.output_scale, layer.output_zero),
+        )
         if scale is not None
     }
-    assert scales == {np.float32(scale).item() for scale in wanted}
+    assert steps == wanted
+    assert {zero for _, zero in steps} == ({0, 128} if graph == "image_encoder" else {128})
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
