@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from official_files import FOLDER
 from sam3i_edge.checkpoints import load_checkpoint, read_checkpoint
 from sam3i_edge.errors import ArtifactError
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.sam3i import adapter_of
 from sam3i_edge.model.weights import write_safetensors
 
-OFFICIAL = Path(__file__).parents[1] / "fixtures" / "official"
-STAGE3, BASE, CONFIG = OFFICIAL / "sam3i_stage3.pt", OFFICIAL / "sam3_base.pt", OFFICIAL / "config.json"
+STAGE3, BASE, CONFIG = FOLDER / "sam3i_stage3.pt", FOLDER / "sam3_base.pt", FOLDER / "config.json"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_python_door_gives_the_official_numbers(level):
     model = load_checkpoint(STAGE3, CONFIG)
     assert model.levels == LEVELS
     assert not model.training
-    inputs, want = np.load(OFFICIAL / "inputs.npz"), np.load(OFFICIAL / "outputs.npz")
+    inputs, want = np.load(FOLDER / "inputs.npz"), np.load(FOLDER / "outputs.npz")
     ids = torch.from_numpy(inputs["token_ids"][:1])
     with torch.no_grad():
         *maps, cls_token = model.image_encoder(torch.from_numpy(inputs["pixel_values"]))

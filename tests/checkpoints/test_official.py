@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from official_files import FOLDER
 from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import convert_keys
 from sam3i_edge.checkpoints.sizes import read_sizes
@@ -69,7 +70,7 @@ def test_dropped_keys_are_reported_by_reason() -> None:
 
 
 def test_the_orphan_text_tower_is_dropped_and_not_taken() -> None:
-    state = torch.load(FIXTURES / "official" / "sam3i_stage3.pt", weights_only=True)
+    state = torch.load(FOLDER / "sam3i_stage3.pt", weights_only=True)
     converted = convert_keys(state["model"], LAYOUTS)
     orphans = converted.dropped["second text tower, attached by a defect and unused"]
     assert len(orphans) == 17
@@ -79,7 +80,7 @@ def test_the_orphan_text_tower_is_dropped_and_not_taken() -> None:
 
 
 def test_both_layouts_give_the_same_base() -> None:
-    folder = FIXTURES / "official"
+    folder = FOLDER
     base = convert_keys(torch.load(folder / "sam3_base.pt", weights_only=True), LAYOUTS).tensors
     full = convert_keys(torch.load(folder / "sam3i_stage3.pt", weights_only=True)["model"], LAYOUTS).tensors
     assert base.keys() == {name for name in full if adapter_of(name) is None}
@@ -96,7 +97,7 @@ def test_unknown_keys_are_listed() -> None:
 
 
 def test_config_takes_the_official_names() -> None:
-    config = ModelConfig.from_dict(read_sizes(FIXTURES / "official" / "config.json"))
+    config = ModelConfig.from_dict(read_sizes(FOLDER / "config.json"))
     assert (config.vit_width, config.d_model, config.vit_global_blocks) == (64, 32, (1, 3))
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="unknown model config fields vit_wdith"):

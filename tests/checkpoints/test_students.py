@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 import students
 
+import official_files
 from sam3i_edge.checkpoints import completion, load_checkpoint, read_checkpoint
 from sam3i_edge.checkpoints.source import Source
 from sam3i_edge.errors import ArtifactError
@@ -288,7 +289,7 @@ def test_mixed_and_unknown_files_are_refused(tmp_path, repvit):
         _read(tmp_path, _without(repvit, norm))
     with pytest.raises(ArtifactError, match="does not fit the tensors beside it"):
         _read(tmp_path, {**repvit, norm: torch.ones(3)})
-    adapters = Path(__file__).parents[1] / "fixtures" / "official" / "sam3i_stage3.pt"
+    adapters = official_files.FOLDER / "sam3i_stage3.pt"
     with pytest.raises(ArtifactError, match="a student in its place: leave --adapters out"):
         _read(tmp_path, repvit, adapters=adapters)
 

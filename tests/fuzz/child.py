@@ -173,10 +173,10 @@ def checkpoint(rng: random.Random, folder: Path) -> None:
     from sam3i_edge.checkpoints import load_checkpoint
     from sam3i_edge.model.weights import load_model
 
-    official = TESTS / "fixtures" / "official"
+    official = TESTS.parents[1] / "shared" / "fixtures" / "public"
     path, config = folder / "damaged.pt", official / "config.json"
     try:
-        match rng.randrange(4):
+        match rng.randrange(4) if official.is_dir() else 3:  # without its files, weights of ours
             case 0:
                 path.write_bytes(mutations.mutated_bytes(rng, (official / "sam3i_stage3.pt").read_bytes()))
             case 1:

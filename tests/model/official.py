@@ -6,11 +6,11 @@ Made by the released SAM3-I code at reduced sizes with random weights; limits fr
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from official_files import FOLDER
 from sam3i_edge.checkpoints.completion import LAYOUTS
 from sam3i_edge.checkpoints.keys import Converted, convert_keys
 from sam3i_edge.checkpoints.sizes import read_sizes
@@ -19,7 +19,6 @@ from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I, join_prompt
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
 PROMPTS = 3
 BOX_PROMPT = 1  # the text prompt that goes with the boxes
 

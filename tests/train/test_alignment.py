@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from official_files import FOLDER
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.train.alignment import (
     SAM3I_ALIGNMENT,
@@ -23,7 +23,7 @@ from sam3i_edge.train.alignment import (
 )
 
 # What the released code computes on these inputs, values and gradients.
-FILE = Path(__file__).parents[1] / "fixtures" / "official" / "losses.npz"
+FILE = FOLDER / "losses.npz"
 
 
 @cache

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from official_files import FOLDER
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.train.projector import Projector, concept_numbers
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
 NAMES = ("simple_query_proj", "complex_query_proj", "concept_proj")  # one module in the released code
 
 
