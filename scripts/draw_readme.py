@@ -1,10 +1,13 @@
-"""Draws a picture for README.md: one scene, four sentences, what a model finds.
+"""Draws a picture for the documentation: one scene, four sentences, what a model finds.
 
-    python scripts/draw_readme.py docs/images/demo.png [--seed 171]
-    python scripts/draw_readme.py table.jpg --model table-model --data tabletop-data/held-out --scene 3
+    python scripts/draw_readme.py drawn.png --seed 171
+    TABLES="--model sam3i-table --data sam3i_edge/assets/tables"
+    python scripts/draw_readme.py docs/images/demo.jpg $TABLES --scene 3 --seed 64
+    python scripts/draw_readme.py docs/images/wrong.jpg $TABLES --scene 1 --wrong
 
 Every answer is compared with what was drawn. A seed with a wrong one is passed over, so that the picture
-shows what the words mean, and how many were is printed; how often answers are right is in docs/nano.md.
+shows what the words mean; with --wrong one with a right answer is, so that it shows how the model errs. How
+many were passed over is printed; how often answers are right is in docs/nano.md and docs/table.md.
 """
 
 from __future__ import annotations
@@ -61,14 +64,14 @@ def wrong(result: Result, drawn: Scene, asked: Instruction) -> bool:
     return len(result) != len(asked.targets) or bool(iou < LEAST_IOU)
 
 
-def right_answers(
-    segmenter: Segmenter, drawn: Scene, instructions: list[Instruction], folder: Path
+def answers(
+    segmenter: Segmenter, drawn: Scene, instructions: list[Instruction], folder: Path, all_wrong: bool
 ) -> list[NDArray[np.uint8]]:
-    """The pictures of the answers, or none where one is wrong."""
+    """The pictures of the answers, or none where they are not all right, or not all wrong."""
     scene, cells = segmenter.encode(drawn.pixels()), []
     for asked in instructions:
         result = scene.segment(asked.text, level=asked.level, suppress=SUPPRESS)
-        if wrong(result, drawn, asked):
+        if wrong(result, drawn, asked) != all_wrong:
             return []
         cells.append(cv2.imread(str(result.save(folder / "cell.png", dim=False)))[:, :, ::-1])
     return cells
@@ -78,20 +81,23 @@ def main() -> None:
     """Asks, compares and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=171, help="of a drawn scene, and of what is asked")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the first to try, of what is asked and of a drawn scene"
+    )
     parser.add_argument("--scene", type=int, default=0, help="with --data: number of the scene")
     parser.add_argument("--model", default="sam3i-nano")
     parser.add_argument("--data", type=Path, help="folder of a scene file of tables")
+    parser.add_argument("--wrong", action="store_true", help="four wrong answers instead of four right ones")
     given = parser.parse_args()
     with Segmenter(given.model) as segmenter, TemporaryDirectory() as folder:
         for seed in range(given.seed, given.seed + TRIES):
             asked = scene_of(seed, given.data, given.scene)
-            cells = asked and right_answers(segmenter, *asked, Path(folder))
+            cells = asked and answers(segmenter, *asked, Path(folder), given.wrong)
             if cells:
                 break
         else:
-            raise SystemExit(f"seeds {given.seed} to {seed} all have a wrong answer")
-    print(f"seed {seed}, after {seed - given.seed} with a wrong answer")
+            raise SystemExit(f"no seed of {given.seed} to {seed} has such answers")
+    print(f"seed {seed}, after {seed - given.seed} without such answers")
     rows = [np.hstack(cells[:2]), np.hstack(cells[2:])]
     overlay.write(np.vstack(rows), given.out)
 

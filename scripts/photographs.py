@@ -1,7 +1,7 @@
 """What a model of tables says of five photographs that come with scikit-image: nothing is left out.
 
     pip download --no-deps scikit-image && unzip scikit_image*.whl 'skimage/data/*'
-    python scripts/photographs.py skimage/data photographs.png --model BUNDLE
+    python scripts/photographs.py skimage/data photographs.jpg --model sam3i-table
 
 Of every photograph each noun of the vocabulary "tabletop" is asked for once. Prints a table for the docs:
 what is there, what was found with its score, and how many nouns were answered rightly. The picture shows the

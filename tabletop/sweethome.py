@@ -160,7 +160,7 @@ def attribution(things: list[Object], used: set[str]) -> str:
     lines = [
         "# Meshes by others",
         "",
-        "The bundled model was trained on rendered pictures. Some of them show these models of Debian's",
+        "sam3i-table was trained on rendered pictures. Some of them show these models of Debian's",
         "package `sweethome3d-furniture`, scaled, triangulated and in part repainted. The models themselves",
         "are not contained here.",
         "",

@@ -121,15 +121,12 @@ def test_every_target_of_make_exists():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/use.md"])
 def test_the_first_sample_runs(page, tmp_path):
-    import numpy as np
-
-    from sam3i_edge.data.scenes import draw_scene
+    from sam3i_edge.cli.examples import draw_example, table_example
     from sam3i_edge.masks import overlay
 
     sample = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[1]
-    overlay.write(
-        draw_scene(np.random.default_rng(171), (360, 500), objects=8).pixels(), tmp_path / "scene.png"
-    )
+    overlay.write(draw_example(0)[0].pixels(), tmp_path / "scene.png")
+    overlay.write(table_example(0)[0].pixels(), tmp_path / "table.png")
     done = subprocess.run(
         [sys.executable, "-c", sample], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

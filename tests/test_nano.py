@@ -36,7 +36,7 @@ def model(bundle: Bundle) -> SAM3I:
 
 def test_size(bundle: Bundle, model: SAM3I) -> None:
     assert sum(p.numel() for p in model.parameters()) <= 6_000_000
-    assert sum(f.stat().st_size for f in bundle.root.parent.rglob("*") if f.is_file()) <= 32 * MIB
+    assert sum(f.stat().st_size for f in bundle.root.rglob("*") if f.is_file()) <= 32 * MIB
     assert bundle.tokenizer().vocab_size <= 4096
 
 

@@ -25,7 +25,7 @@ from sam3i_edge.bundle.manifest import (
 from sam3i_edge.errors import ArtifactError, UnknownModel
 from sam3i_edge.pipeline.tokenizer import Tokenizer
 
-BUNDLED = ("sam3i-nano",)
+BUNDLED = ("sam3i-nano", "sam3i-table")
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -196,8 +196,8 @@ def find_bundle(
     """Gives the folder of a model, fetching it from the Hub when needed. Verifies nothing.
 
     Args:
-        model: a bundled name ("sam3i-nano"; it wins over a folder of that name), a bundle's folder, or a
-            Hub id "org/name".
+        model: a bundled name ("sam3i-nano", "sam3i-table"; it wins over a folder of that name), a
+            bundle's folder, or a Hub id "org/name".
         revision: branch, tag or commit; for a Hub id only.
         token: of the Hub; None uses the one that 'hf auth login' stored.
         offline: use only what was fetched before.

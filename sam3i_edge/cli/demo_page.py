@@ -95,7 +95,7 @@ def _serve(
 def _examples(seed: int) -> list[Example]:
     from PIL import Image
 
-    from sam3i_edge.cli.drawn_example import draw_example
+    from sam3i_edge.cli.examples import draw_example
     from sam3i_edge.web.site import Example
 
     found = []

@@ -25,7 +25,10 @@ _CHOSEN: Mapping[LevelChooser, str] = {
     "router": "chosen by the model's router",
 }
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="sam3i-nano, the folder of a bundle, or a Hub id org/name.")
+    str,
+    typer.Option(
+        "--model", "-m", help="sam3i-nano, sam3i-table, the folder of a bundle, or a Hub id org/name."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", "-d", help="auto or a device, such as cpu.")]
 Precision = Annotated[str, typer.Option("--precision", "-p", help="auto or one the model has, such as fp32.")]

@@ -121,7 +121,7 @@ DEVICES: dict[str, DeviceProfile] = {
             detected="a tiny graph runs on it",
             missing=lambda _: None,
             runtimes=("onnxruntime", "openvino", "eager", "litert"),
-            precisions=("fp32",),
+            precisions=("fp32", "int8w"),  # the second has float activations, and fewer bytes
             refuses=(("fp16", "processors compute it in float32, slower than fp32"),),
         ),
     )

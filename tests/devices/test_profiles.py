@@ -47,7 +47,9 @@ def test_absent_precision_names_what_exists_and_what_to_do(tiny_bundle):
 
 
 def test_fp16_never_runs_on_a_processor(tiny_bundle):
-    with pytest.raises(RuntimeUnavailable, match=r"device 'cpu' does not run fp16 .*ask for fp32 or auto"):
+    with pytest.raises(
+        RuntimeUnavailable, match=r"device 'cpu' does not run fp16 .*ask for fp32, int8w or auto"
+    ):
         choose(tiny_bundle, precision="fp16")
 
 
