@@ -221,8 +221,8 @@ def _shift_activations(graph: ir.Graph) -> None:
     """
     for node in graph:
         if node.op_type == "QuantizeLinear":
-            below = _constant(node.inputs[2])
-            point = 128 + (0 if below is None else int(below))
+            given = _constant(node.inputs[2])
+            point = 128 + (0 if given is None else int(given))
             zero = _initializer(graph, f"activation_zero_point_{point}", np.array(point, np.uint8))
             node.replace_input_with(2, zero)
             node.outputs[0].dtype = ir.DataType.UINT8

@@ -11,6 +11,7 @@ import torch
 SMALLEST = 2.0**-14  # the least normal float16
 _CACHED = 1 << 16  # values
 _RATIOS = torch.linspace(1.0, 0.35, 40)
+_BLOCK = 128  # columns
 _DAMPING = 1e-2  # of the inputs' mean square: what never varies can be inverted
 _BIAS_BOUND = 2.0**29  # steps of s_x s_w: half of what a spec may hold, so that correcting the bias is safe
 
@@ -120,12 +121,17 @@ def round_in_turn(
     steps = scale.expand_as(rows).reshape(groups, -1, width)
     left = rows.reshape(groups, -1, width).clone()
     integers = torch.empty(left.shape, dtype=torch.int8)
-    for column in range(width):
-        step = steps[:, :, column]
-        rounded = (left[:, :, column] / step).round().clamp(low, high)
-        integers[:, :, column] = rounded.to(torch.int8)
-        error = (left[:, :, column] - rounded * step) / upper[:, column, column, None]
-        left[:, :, column + 1 :] -= error[:, :, None] * upper[:, None, column, column + 1 :]
+    for start in range(0, width, _BLOCK):  # the columns behind a block take up its errors at once
+        end = min(start + _BLOCK, width)
+        errors = torch.empty_like(left[:, :, start:end])
+        for column in range(start, end):
+            step = steps[:, :, column]
+            rounded = (left[:, :, column] / step).round().clamp(low, high)
+            integers[:, :, column] = rounded.to(torch.int8)
+            error = (left[:, :, column] - rounded * step) / upper[:, column, column, None]
+            left[:, :, column + 1 : end] -= error[:, :, None] * upper[:, None, column, column + 1 : end]
+            errors[:, :, column - start] = error
+        left[:, :, end:] -= errors @ upper[:, start:end, end:]
     return integers.view_as(rows)
 
 

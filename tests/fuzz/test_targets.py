@@ -46,8 +46,9 @@ def child():
 
 
 @pytest.fixture
-def seeds(child, write_tiny_bundle, tmp_path):
-    child.make_seeds(tmp_path, write_tiny_bundle, _module(CHILD.parents[1] / "train" / "tiny.py"))
+def seeds(write_tiny_bundle, tmp_path):
+    made = _module(CHILD.with_name("seeds.py"))
+    made.make_seeds(tmp_path, write_tiny_bundle, _module(CHILD.parents[1] / "train" / "tiny.py"))
     return tmp_path
 
 
