@@ -11,7 +11,7 @@ import torch
 SMALLEST = 2.0**-14  # the least normal float16
 _CACHED = 1 << 16  # values
 _RATIOS = torch.linspace(1.0, 0.35, 40)
-_BLOCK = 128  # columns
+_BLOCK, _AT_ONCE = 128, 1 << 20  # columns; values that stay in a core's cache whole
 _DAMPING = 1e-2  # of the inputs' mean square: what never varies can be inverted
 _BIAS_BOUND = 2.0**29  # steps of s_x s_w: half of what a spec may hold, so that correcting the bias is safe
 
@@ -121,8 +121,9 @@ def round_in_turn(
     steps = scale.expand_as(rows).reshape(groups, -1, width)
     left = rows.reshape(groups, -1, width).clone()
     integers = torch.empty(left.shape, dtype=torch.int8)
-    for start in range(0, width, _BLOCK):  # the columns behind a block take up its errors at once
-        end = min(start + _BLOCK, width)
+    block = width if rows.numel() < _AT_ONCE else _BLOCK
+    for start in range(0, width, block):  # the columns behind a block take up its errors at once
+        end = min(start + block, width)
         errors = torch.empty_like(left[:, :, start:end])
         for column in range(start, end):
             step = steps[:, :, column]

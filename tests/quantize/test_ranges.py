@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sam3i_edge.quantize import ranges
 from sam3i_edge.quantize.ranges import (
     SMALLEST,
     activation_scale,
@@ -145,6 +146,18 @@ def test_rounding_in_turn_is_plain_rounding_of_inputs_that_do_not_go_together():
     scale = torch.full((5, 1), 0.01)
     products = torch.eye(6)[None]
     assert torch.equal(round_in_turn(rows, scale, -127, 127, products), round_to(rows, scale, -127, 127))
+
+
+def test_blocks_of_a_large_weight_give_what_column_by_column_does(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(400, 1, 60, generator=generator).cumsum(2)
+    rows, scale = torch.randn(9, 60, generator=generator), torch.full((9, 1), 0.03)
+    products = torch.einsum("rgj,rgk->gjk", inputs, inputs)
+    whole = round_in_turn(rows, scale, -127, 127, products)
+    monkeypatch.setattr(ranges, "_AT_ONCE", 1)
+    monkeypatch.setattr(ranges, "_BLOCK", 16)
+    blocks = round_in_turn(rows, scale, -127, 127, products)
+    assert float((blocks != whole).float().mean()) < 0.02  # sums of floats in another order
 
 
 def test_an_input_that_never_varies_is_no_obstacle():
