@@ -24,7 +24,7 @@ WANTED := needs Python 3.11, 3.12 or 3.13 (constraints.txt is made for these). N
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test test-slow test-all web-check web-test fuzz check docs train-nano train-table table-model tabletop-data tabletop-test \
-	tabletop-cycles-test ros-test bench kernels-aot clean distclean
+	tabletop-cycles-test swift-test ros-test bench kernels-aot clean distclean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -91,6 +91,10 @@ ros-test: .venv-ros/.node ## tests the ROS 2 node on ROS 2 from wheels, in an en
 	AMENT_PREFIX_PATH=$(ROS) LD_LIBRARY_PATH=$(ROS)/lib RMW_IMPLEMENTATION=rmw_fastrtps_cpp \
 		ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN) ROS_LOG_DIR=$(ROS)/log \
 		PYTHONPATH=ros/test .venv-ros/bin/python -m pytest -q -p no:cacheprovider ros/test
+
+swift-test: $(VENV)/.dev ## compiles the Swift package beside stubs of Apple's frameworks; fetches Debian's compiler where there is none
+	[ "$$SWIFTC" ] || command -v swiftc >/dev/null || SWIFTC=$$(scripts/debian_swift.sh build/swift) && export SWIFTC && \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/export/coreml/test_swift.py
 
 bench: $(VENV)/.dev ## times what the documentation gives figures for
 	$(BIN)/python -m pytest benchmarks
