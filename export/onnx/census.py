@@ -13,7 +13,9 @@ import onnxruntime
 # Integer kernels, with the place of the weight among their inputs.
 _INTEGER = {"QLinearConv": 3, "QGemm": 3, "QLinearMatMul": 3, "MatMulIntegerToFloat": 1}
 # What passes a weight on.
-_PASSES = ("DequantizeLinear", "Transpose", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Gather", "Concat")
+_PASSES = (
+    "DequantizeLinear", "Transpose", "Cast", "Mul", "Reshape", "Unsqueeze", "Squeeze", "Gather", "Concat"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 A static int8 layer is exported as quantize, dequantize, operator. Three changes make it fuse in ONNX Runtime
 1.31: linear weights lie as [K, N] without a Transpose behind them, biases are int32, activations are shifted
-to uint8. 4-bit layers become `MatMulNBits`. Integers and scales stay those of the `QuantSpec`.
+to uint8. 4-bit layers become `MatMulNBits`. Where activations are float, weights of convolutions and small
+ones of linear layers are cast and multiplied, which the runtime does once. Integers and scales stay those of
+the `QuantSpec`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.spec import Layer, QuantSpec, replace_module
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+# Values of a linear weight that lies in the cache of a core as floats, too (512 KiB). Others go to
+# `MatMulNBits`, which reads less memory, and makes floats of them at every run.
+_SMALL = 2**17
 
 
 def with_placeholders(module: nn.Module) -> nn.Module:
@@ -85,6 +90,12 @@ def rewrite(model: ir.Model, spec: QuantSpec, prefix: str = "") -> None:
         elif layer.group:
             graph.remove(node, safe=True)
             del graph.initializers[f"{name}.weight"]
+        if (
+            layer.input_scale is None
+            and not layer.group
+            and (layer.kind != "linear" or tensors[f"{name}.weight"].numel() <= _SMALL)
+        ):
+            _cast_once(graph, node, name, tensors[f"{name}.weight_scale"])
     _shift_activations(graph)
     if nibbles:
         graph.opset_imports["com.microsoft"] = 1
@@ -190,6 +201,26 @@ def _to_nibbles(
     graph.remove(transpose, safe=True)
 
 
+def _cast_once(graph: ir.Graph, dequantize: ir.Node, name: str, scale: torch.Tensor) -> None:
+    """Writes a weight that meets float activations as Cast and Mul: the same floats as of DequantizeLinear.
+
+    ONNX Runtime folds them when a session opens. It keeps DequantizeLinear for integer kernels: in front of a
+    convolution with float activations, which has none, it would run each time.
+    """
+    source, old = dequantize.inputs[0], dequantize.outputs[0]
+    assert source is not None
+    sides = [1] * len(old.shape or ())
+    sides[dequantize.attributes["axis"].as_int()] = -1
+    cast = ir.node("Cast", [source], attributes={"to": ir.DataType.FLOAT}, name=f"{name}.weight_cast")
+    steps = _initializer(graph, f"{name}.weight_scale_rows", scale.reshape(sides).numpy())
+    mul = ir.node("Mul", [cast.outputs[0], steps], name=f"{name}.weight_scaled")
+    for value in (cast.outputs[0], mul.outputs[0]):
+        value.type, value.shape = old.type, old.shape
+    graph.insert_before(dequantize, [cast, mul])
+    old.replace_all_uses_with(mul.outputs[0])
+    graph.remove(dequantize, safe=True)
+
+
 def pack_nibbles(weight: NDArray[np.int8]) -> NDArray[np.uint8]:
     """int8 [N, K] of -8..7 -> uint8 [N, K / 2] of value + 8, the first of two in the low half."""
     shifted = (weight.astype(np.int16) + 8).astype(np.uint8)
@@ -255,6 +286,15 @@ def read_integers(model: ir.Model) -> Iterator[tuple[str, NDArray[np.int8], NDAr
             if integers is None or scale is None or not name.endswith(".weight"):
                 continue
             yield name.removesuffix(".weight"), integers.T if integers.ndim == 2 else integers, scale
+        elif node.op_type == "Cast" and (source := node.inputs[0]) is not None:
+            integers, name = _constant(source), source.name or ""
+            if integers is not None and integers.dtype == np.int8 and name.endswith(".weight"):
+                (product,) = node.outputs[0].consumers()
+                scale = _constant(product.inputs[1])
+                if scale is None:
+                    raise ExportError(f"{name}: want its scales behind the cast, found {product.op_type}")
+                integers = integers.T if integers.ndim == 2 else integers
+                yield name.removesuffix(".weight"), integers, scale.reshape(-1)
         elif node.op_type == "Gather" and (source := node.inputs[0]) is not None:
             table = _constant(source)
             if table is not None and table.dtype == np.int8:
