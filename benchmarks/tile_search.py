@@ -30,7 +30,7 @@ def search(
     """Gives a row for every tile that was tried, and one for every kernel with the fastest.
 
     Args:
-        run: with `times` and `has_time`, see `scripts/gpu_steps.py`.
+        run: with `times`, `until` and `has_time`, see `scripts/gpu_steps.py`.
         work: runs the operator once and gives what it gives; forward and backward, as it is used.
         failures: what a tile that does not fit raises.
     """
@@ -38,11 +38,12 @@ def search(
     expected = [value.clone() for value in work()]
     asked, table = dict(ASKED_TILES), run.times(work)["median_ms"]
     tiles = MEASURED.setdefault(str(capability(expected[0].device)), {}).setdefault("tiles", {})
-    for kernel, default in asked.items():
+    for number, (kernel, default) in enumerate(asked.items()):
+        until = run.until(len(asked) - number)  # each kernel gets its share of the time
         kept = tiles.get(kernel)
         best, best_ms = default, _WINS * table
         for tile in neighbours(default)[: 2 if run.dry_run else None]:
-            if not run.has_time(kernel=kernel):
+            if not run.has_time(until, kernel=kernel):
                 break
             tiles[kernel] = list(tile)
             try:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
+from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,19 @@ from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.quantize.spec import open_model
 from sam3i_edge.runtimes.on_device import LARGE, OnDevice, to_host
 from sam3i_edge.runtimes.tiny_graph import tiny_input
+
+
+def _own_graphs() -> None:
+    """Lets this thread have CUDA graphs: before 2.13 torch gives them to the first one that imports them."""
+    from torch._inductor import cudagraph_trees
+
+    if not hasattr(cudagraph_trees.local, "tree_manager_containers"):
+        cudagraph_trees.local.tree_manager_containers = {}
+        cudagraph_trees.local.tree_manager_locks = defaultdict(threading.Lock)
+
+
+# A capture that another thread disturbs fails: compiled graphs are compiled and run in one, whoever asks.
+_COMPILED = ThreadPoolExecutor(1, "compiled graphs", initializer=_own_graphs)
 
 
 class GraphFile(BaseModel):
@@ -97,13 +113,9 @@ class EagerRuntime:
                 value = value.pin_memory()
             given.append(value.to(self._device, non_blocking=True))
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self._device.type, torch.float16, enabled=self._half),
-            ):
-                if self._compiled:
-                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-                found = self._call(*given)
+            found = (
+                _COMPILED.submit(self._compute, given).result() if self._compiled else self._compute(given)
+            )
         except RuntimeError as error:
             raise RuntimeUnavailable(
                 f"{self._name} failed in torch: {' '.join(str(error).split())}"
@@ -118,6 +130,15 @@ class EagerRuntime:
                 stays: Any = OnDevice(value.clone() if self._compiled else value)
                 outputs[name] = stays
         return {name: outputs[name] for name in spec.outputs}
+
+    def _compute(self, given: list[torch.Tensor]) -> Any:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.float16, enabled=self._half),
+        ):
+            if self._compiled:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            return self._call(*given)
 
     def _stays(self, value: torch.Tensor) -> bool:
         return self._large is not None and value.nbytes >= self._large

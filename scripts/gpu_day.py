@@ -1,13 +1,14 @@
 """Everything that only a GPU can tell, in one command of nine minutes, on a machine with torch and Triton.
 
-    python scripts/gpu_day.py --out result.json [--tune] [--only table.box_attention] [--seconds 540]
-    python scripts/gpu_day.py --out result.json --dry-run     # the whole way on a CPU, at tiny sizes
+    python3 scripts/gpu_day.py --out result.json [--tune] [--only table.box_attention] [--seconds 540]
+    python3 scripts/gpu_day.py --out result.json --dry-run    # the whole way on a CPU, at tiny sizes
 
 In this order: the kernel tests; each operator beside eager, torch.compile and FlexAttention; the model end to
 end; a training step and a loss curve; ONNX Runtime on CUDA where it is installed. Each step is a process of
 its own, so that a kernel that takes the GPU down takes one step with it. The result is written whole after
-every row; `scripts/gpu_tables.py` makes the documentation's tables of it. Exits with 1 when a step failed,
-with 2 where there is no GPU.
+every row; started again with the same --out it keeps what was done and goes on, and --only runs a step anew.
+`scripts/gpu_tables.py` makes the documentation's tables of it. Exits with 1 when a step failed, with 2 where
+there is no GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 540  # of a lent machine's ten minutes
-_CLOCKS = "clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_throttle_reasons.active"
+_CLOCKS = "clocks.sm,clocks.mem,power.draw,temperature.gpu"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ TUNE = (
     Step("tune.box_attention", 60),
     Step("tune.adapter_cross_attention", 60),
     Step("tune.adapter_mlp", 60),
+    Step("tune.linear", 60),
 )
 
 
@@ -70,11 +72,25 @@ def order(*, tune: bool) -> tuple[Step, ...]:
 
 
 class Day:
-    """The result so far; every change is written whole."""
+    """The result so far; every change is written whole.
+
+    Raises:
+        ValueError: `out` holds something else than a result of this commit and this kind of run.
+    """
 
     def __init__(self, out: Path, seconds: float, *, dry_run: bool) -> None:
         self.out, self.dry_run, self._end = out, dry_run, time.monotonic() + seconds
         self.result: dict[str, Any] = {"dry_run": dry_run, "commit": _commit(), "machine": {}, "steps": {}}
+        if out.exists():
+            known = json.loads(out.read_text(encoding="utf-8"))
+            for key in ("dry_run", "commit"):
+                if known.get(key) != self.result[key]:
+                    raise ValueError(f"{key} {known.get(key)} in it, {self.result[key]} here")
+            self.result |= {"machine": known["machine"], "steps": known["steps"]}
+
+    def done(self, step: Step) -> bool:
+        """Whether the result has the whole of a step."""
+        return bool(self.result["steps"].get(step.name, {}).get("status") == "done")
 
     def write(self) -> None:
         """Writes the result under a temporary name and renames it."""
@@ -82,22 +98,28 @@ class Day:
         part.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
         part.replace(self.out)
 
+    def _keep(self, step: Step, found: dict[str, Any]) -> None:
+        """Writes what a step found, unless it found more when it ran before."""
+        known = self.result["steps"].get(step.name, found)
+        if found["status"] == "done" or len(found["rows"]) >= len(known["rows"]):
+            self.result["steps"][step.name] = found
+        self.write()
+
     def run(self, step: Step) -> list[dict[str, Any]]:
         """Runs a step in a process of its own, and keeps its rows as they come."""
         slower = 10 if self.dry_run else 1  # the interpreter takes its time
         left = min(slower * step.seconds, self._end - time.monotonic())
         free = self.result["machine"].get("free_gib")
         found: dict[str, Any] = {"status": "skipped", "rows": []}
-        self.result["steps"][step.name] = found
         if left < min(20, step.seconds / 2):
             found["problem"] = "the day's time is spent"
         elif not self.dry_run and free is not None and free < step.gib:
             found["problem"] = f"takes {step.gib:g} GiB of GPU memory, {free:.1f} are free"
         else:
-            found["clocks"] = [_clocks()]
+            found |= {"status": "cut", "clocks": [_clocks()]}  # until it ends
             self._run(step, left, found)
             found["clocks"].append(_clocks())
-        self.write()
+        self._keep(step, found)
         problem = f": {found['problem']}" if "problem" in found else ""
         print(f"{step.name}: {found['status']}, {len(found['rows'])} rows{problem}", flush=True)
         return found["rows"]
@@ -117,14 +139,16 @@ class Day:
                 child = subprocess.Popen(
                     command, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True
                 )
-                while child.poll() is None and time.monotonic() < start + seconds:
-                    time.sleep(0.2)
-                    if self._take(rows, found):
-                        self.write()
-                cut = child.poll() is None
-                if cut:
-                    os.killpg(child.pid, signal.SIGKILL)  # with what it started itself
-                    child.wait()
+                try:
+                    while child.poll() is None and time.monotonic() < start + seconds:
+                        time.sleep(0.2)
+                        if self._take(rows, found):
+                            self._keep(step, found)
+                finally:
+                    cut = child.poll() is None
+                    if cut:
+                        os.killpg(child.pid, signal.SIGKILL)  # with what it started itself
+                        child.wait()
             self._take(rows, found)
             found["seconds"] = round(time.monotonic() - start, 1)
             found["status"] = "cut" if cut else "done" if child.returncode == 0 else "failed"
@@ -179,16 +203,23 @@ def main() -> int:
     given = parser.parse_args()
     if not given.out.parent.is_dir():
         parser.error(f"--out {given.out}: there is no folder {given.out.parent}")
-    day = Day(given.out, given.seconds, dry_run=given.dry_run)
+    try:
+        day = Day(given.out, given.seconds, dry_run=given.dry_run)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        parser.error(f"--out {given.out} is there and cannot be gone on with ({error}): name another file")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the step that runs, too
+    before = day.result["machine"].get("gpu")
     machine = day.run(Step("machine", 60))
     if not machine:
         return 2
+    if before != machine[0].get("gpu", before):
+        parser.error(f"--out {given.out} is of {before}, this is {machine[0]['gpu']}: name another file")
     day.result["machine"] = {"python": platform.python_version(), **machine[0]}
     day.write()
     for note in machine[0]["notes"]:
         print(note, flush=True)
     for step in order(tune=given.tune or bool(given.only)):
-        if not given.only or step.name in given.only:
+        if step.name in given.only if given.only else not day.done(step):
             day.run(step)
     statuses = [step["status"] for step in day.result["steps"].values()]
     return 1 if "failed" in statuses else 0

@@ -6,11 +6,14 @@ python scripts/gpu_steps.py STEP ROWS SECONDS [--dry-run]
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +38,9 @@ from sam3i_edge.model.sam3i import SAM3I, adapter_of  # noqa: E402
 
 DTYPES = (torch.float16, torch.bfloat16)
 # What one contender may raise while the others go on.
-FAILURES: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError, AttributeError, ImportError)
+FAILURES: tuple[type[Exception], ...] = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, ImportError, AssertionError, LookupError),
+)
 if triton is not None:
     FAILURES += (triton.errors.TritonError,)
 TINY = replace(
@@ -65,16 +70,20 @@ class Run:
         self.device = "cpu" if dry_run else "cuda"
         self.sizes = kernel_cases.TINY if dry_run else kernel_cases.OFFICIAL
         self.config: ModelConfig = TINY if dry_run else SAM3I_OFFICIAL
-        self._rows = rows
+        self.rows = rows
 
     def row(self, **values: Any) -> None:
         """Keeps a row."""
-        with self._rows.open("a", encoding="utf-8") as file:
+        with self.rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def has_time(self, **row: Any) -> bool:
+    def until(self, parts: int) -> float:
+        """When the first of so many equal parts of the time that is left ends."""
+        return time.monotonic() + (self.end - time.monotonic()) / parts
+
+    def has_time(self, until: float | None = None, **row: Any) -> bool:
         """Whether there is time for one more; a row says so where there is not."""
-        if time.monotonic() < self.end:
+        if time.monotonic() < (self.end if until is None else until):
             return True
         self.row(**row, problem="skipped, the step's time is spent")
         return False
@@ -147,35 +156,56 @@ def machine(run: Run) -> None:
 
 
 def tests(run: Run) -> None:
-    """The kernel tests, forward and backward in all dtypes, against the definitions in float64."""
-    folder = ROOT / "tests" / "kernels"
+    """The kernel tests, forward and backward in all dtypes, against the definitions in float64.
+
+    Nearly all their time is Triton's compiler, so they are dealt out to as many processes as there are cores.
+    """
+    folder, place = ROOT / "tests" / "kernels", run.rows.parent
     # Settings of its own: the project's name plugins and a version that a bare machine lacks.
-    settings = run._rows.with_name("pytest.ini")
+    settings = place / "pytest.ini"
     settings.write_text("[pytest]\naddopts = --import-mode=importlib\nmarkers = slow\nxfail_strict = true\n")
-    own = ["-c", str(settings), "--rootdir", str(ROOT), "--confcutdir", str(folder), "-p", "no:cacheprovider"]
-    # Most valuable first: what follows tests no kernel.
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(settings), "--rootdir", str(ROOT)]
+    command += ["--confcutdir", str(folder), "-p", "no:cacheprovider"]
     names = ("box_attention", "adapter_cross_attention", "adapter_mlp", "int8_linear", "int4_linear")
-    failed = 0
-    for name in ("adapter_mlp",) if run.dry_run else (*names, "compile", "dispatch"):
-        if not run.has_time(file=name):
-            continue
-        report = run._rows.with_name(f"{name}.xml")
-        command = [sys.executable, "-m", "pytest", "-q", *own, f"--junitxml={report}"]
-        command += [str(folder / f"test_{name}.py"), *(["-k", "closed_gates"] if run.dry_run else [])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        row: dict[str, Any] = {"file": name, "passed": 0, "skipped": 0, "failed": 0, "failures": {}}
+    names = ("adapter_mlp",) if run.dry_run else (*names, "compile", "dispatch")
+    files = [str(folder / f"test_{name}.py") for name in names]
+    some = ["-k", "closed_gates"] if run.dry_run else []
+    listed = subprocess.run(
+        [*command, "--collect-only", *files, *some], capture_output=True, text=True, check=False
+    )
+    ids = [line for line in listed.stdout.splitlines() if "::" in line]
+    if listed.returncode or not ids:
+        sys.exit(f"pytest found no tests: {(listed.stdout + listed.stderr).strip()[-300:]}")
+    cores = min(os.cpu_count() or 1, len(ids))
+    reports = [place / f"{number}.xml" for number in range(cores)]
+    started = [
+        subprocess.Popen([*command, f"--junitxml={report}", *ids[number::cores]])
+        for number, report in enumerate(reports)
+    ]
+    for process in started:
+        try:
+            process.wait(max(0.0, run.end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # pytest then reports what it ran
+    rows: dict[str, dict[str, Any]] = {}
+    for name in names:
+        rows[name] = {"file": name, "passed": 0, "skipped": 0, "failed": 0, "failures": {}}
+    unknown = Counter(Path(one.split("::")[0]).stem.removeprefix("test_") for one in ids)
+    for process, report in zip(started, reports, strict=True):
+        process.wait()
         for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
-            bad = [part for part in case if part.tag in ("failure", "error")]
-            skipped = any(part.tag == "skipped" for part in case)
-            row["failed" if bad else "skipped" if skipped else "passed"] += 1
+            name = case.get("classname", "").rpartition(".test_")[2]
+            bad = [one for one in case if one.tag in ("failure", "error")]
+            skipped = any(one.tag == "skipped" for one in case)
+            rows[name]["failed" if bad else "skipped" if skipped else "passed"] += 1
+            unknown[name] -= 1
             if bad:
-                row["failures"][case.get("name")] = (bad[0].get("message") or "").strip()[:300]
-        if done.returncode and not row["failed"]:
-            row["failed"], row["failures"] = 1, {"pytest": (done.stdout + done.stderr).strip()[-300:]}
-        failed += row["failed"]
-        run.row(**row)
-    if failed:
-        sys.exit(f"{failed} kernel tests failed")
+                rows[name]["failures"][case.get("name")] = (bad[0].get("message") or "").strip()[:300]
+    for name, row in rows.items():
+        run.row(**row, **({"problem": f"{unknown[name]} did not run"} if unknown[name] else {}))
+    failed, left = sum(row["failed"] for row in rows.values()), sum(unknown.values())
+    if failed or left:
+        sys.exit(f"{failed} kernel tests failed, {left} did not run")
 
 
 def table(run: Run, operator: str) -> None:

@@ -1,7 +1,7 @@
 """The documentation's tables from a result of `scripts/gpu_day.py`; nothing is written by hand.
 
-    python scripts/gpu_tables.py result.json            # prints the page
-    python scripts/gpu_tables.py result.json --write    # docs/results/gpu.md and kernels/measured.json
+    python3 scripts/gpu_tables.py result.json            # prints the page
+    python3 scripts/gpu_tables.py result.json --write    # docs/results/gpu.md and kernels/measured.json
 
 `kernels/measured.json` gets, for the chip's capability, the tiles that won, and the operators that lose to
 torch.compile at the model's own sizes: there the rule "auto" takes the reference.
@@ -78,7 +78,7 @@ def page(result: dict[str, Any]) -> str:
             (
                 (
                     row["file"], row.get("passed", "-"), row.get("failed", "-"), row.get("skipped", "-"),
-                    _problem(row) or ", ".join(row["failures"]).replace("|", "/") or "-",
+                    ", ".join(filter(None, (*row["failures"], _problem(row)))).replace("|", "/") or "-",
                 )
                 for row in rows_of(result, "tests")
             ),

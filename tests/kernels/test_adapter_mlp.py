@@ -100,8 +100,9 @@ def test_layouts_do_not_matter(device):
     assert not turned[0].is_contiguous()
     out = _kernels(turned[0], gates, *turned[1:])
     gradients = torch.autograd.grad(out.sum(), turned)  # sum gives an expanded gradient
-    assert torch.equal(out, expected)
-    assert all(map(torch.equal, gradients, expected_gradients))
+    # A GPU's matrix products add up in another order for another layout.
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_it_is_deterministic(device):

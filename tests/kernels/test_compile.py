@@ -175,12 +175,13 @@ def test_a_compiled_operator_trains(device):
 
 
 @pytest.mark.parametrize(("slower", "operators"), [([], {"adapter_mlp"}), (["adapter_mlp"], set())])
-def test_the_rule_is_a_constant_of_the_graph(slower, operators, monkeypatch):
+def test_the_rule_is_a_constant_of_the_graph(slower, operators, monkeypatch, device):
     """As on a GPU, where nothing keeps the kernels from running but what was measured."""
     monkeypatch.setattr(_dispatch, "_obstacle", lambda *_, **__: "")
-    monkeypatch.setattr(_dispatch, "MEASURED", {"80": {"slower": slower}})
-    x, *weights = (t.bfloat16() for t in (torch.randn(1, 5, 16), *_weights(16, 16, 1), *_weights(16, 16)))
-    gates, graphs = torch.ones(1, 2, dtype=torch.bfloat16), Graphs()
+    monkeypatch.setattr(_dispatch, "MEASURED", {str(_dispatch.capability(device)): {"slower": slower}})
+    tensors = (torch.randn(1, 5, 16), *_weights(16, 16, 1), *_weights(16, 16), torch.ones(1, 2))
+    x, *weights, gates = (tensor.to(device, torch.bfloat16) for tensor in tensors)
+    graphs = Graphs()
     call = torch.compile(adapter_mlp, backend=graphs, fullgraph=True)
     call(x, weights[:6], weights[6:], gates)
     assert graphs.operators() == operators

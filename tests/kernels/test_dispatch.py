@@ -65,7 +65,8 @@ def test_the_reference_can_be_asked_for():
         ({"x": torch.zeros(2, 3)}, {"limits": "a width of 3, want 2"}, "a width of 3, want 2"),
     ],
 )
-def test_a_request_that_cannot_be_met_says_why_and_with_what(tensors, arguments, reason):
+def test_a_request_that_cannot_be_met_says_why_and_with_what(tensors, arguments, reason, device):
+    tensors = {name: x if x.device.type == "meta" else x.to(device) for name, x in tensors.items()}
     with pytest.raises(ValueError, match=r"op: Triton cannot run this: ") as caught:
         use_triton("op", tensors, "triton", **arguments)
     assert reason in str(caught.value)

@@ -207,7 +207,7 @@ def test_the_search_keeps_the_fastest_tile_that_agrees(monkeypatch):
         work()
         return {"median_ms": {1: 2.0, 2: 1.0, 3: 0.5, 4: 0.7}[now[0].stages]}
 
-    run = SimpleNamespace(times=times, has_time=lambda **_: True, dry_run=False)
+    run = SimpleNamespace(times=times, has_time=lambda *_, **__: True, until=lambda _: 0.0, dry_run=False)
     rows = list(search.search(run, work, (RuntimeError,)))
     assert rows[-1] == {"kernel": "k", "winner": [32, 4, 3], "table": [32, 4, 2], "table_ms": 1.0}
     assert measured == {"80": {"tiles": {"k": [32, 4, 3]}}}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._inductor import cudagraph_trees
 
 from sam3i_edge.errors import ArtifactError, RuntimeUnavailable
 from sam3i_edge.model.config import ModelConfig
@@ -138,11 +141,17 @@ def test_large_outputs_stay_and_only_the_rows_that_are_read_come_back(bundle: Pa
 
 
 def test_a_compiled_graph_answers_as_the_eager_one(bundle: Path, monkeypatch) -> None:
-    compiled = []
+    compiled, threads = [], set()
 
     def compile_without_inductor(module, **options):  # which would take a minute of C++
         compiled.append(options)
-        return torch._dynamo.optimize("eager", nopython=options["fullgraph"])(module)
+        graph = torch._dynamo.optimize("eager", nopython=options["fullgraph"])(module)
+
+        def call(*inputs):
+            threads.add((threading.get_ident(), hasattr(cudagraph_trees.local, "tree_manager_containers")))
+            return graph(*inputs)
+
+        return call
 
     path = bundle / "eager-fp32" / "detector.json"
     plain = open_runtime("eager", path, "cpu")
@@ -150,8 +159,14 @@ def test_a_compiled_graph_answers_as_the_eager_one(bundle: Path, monkeypatch) ->
     monkeypatch.setattr(eager_module.torch, "compile", compile_without_inductor)
     runtime = open_runtime("eager", path, "cpu", compile=True)
     assert compiled == [{"mode": "reduce-overhead", "fullgraph": True}]
+    with ThreadPoolExecutor(1) as other:
+        found = other.submit(runtime.run, inputs).result()
     for name, value in plain.run(inputs).items():
         np.testing.assert_array_equal(runtime.run(inputs)[name], value)
+        np.testing.assert_array_equal(found[name], value)
+    ((thread, owns_cuda_graphs),) = threads  # the same, whoever asks
+    assert thread != threading.get_ident()
+    assert owns_cuda_graphs
     runtime.close()
     runtime.close()
     with pytest.raises(RuntimeUnavailable, match="closed"):
