@@ -125,6 +125,26 @@ def test_a_step_without_time_or_memory_is_skipped_with_the_reason(day, tmp_path)
     assert steps["tests"] == {"status": "skipped", "rows": [], "problem": "the day's time is spent"}
 
 
+def test_a_day_that_is_started_again_keeps_what_was_done(day, tmp_path):
+    out, done, cut = tmp_path / "result.json", day.Step("table.linear", 50), day.Step("tests", 100)
+    first = day.Day(out, 1, dry_run=False)
+    rows = [{"file": "one"}, {"file": "two"}]
+    first.result["steps"] = {
+        done.name: {"status": "done", "rows": []},
+        cut.name: {"status": "cut", "rows": rows},
+    }
+    first.run(cut)  # there is no time: what was measured is worth more than a reason
+    again = day.Day(out, 1, dry_run=False)
+    assert again.done(done)
+    assert not again.done(cut)
+    again._keep(cut, {"status": "cut", "rows": rows[:1]})
+    assert json.loads(out.read_text())["steps"][cut.name]["rows"] == rows
+    again._keep(cut, {"status": "done", "rows": rows[:1]})
+    assert json.loads(out.read_text())["steps"][cut.name]["rows"] == rows[:1]
+    with pytest.raises(ValueError, match="dry_run False in it, True here"):
+        day.Day(out, 1, dry_run=True)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_what_to_do(day, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_day.py", "--out", str(tmp_path / "result.json")])
