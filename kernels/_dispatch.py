@@ -81,7 +81,8 @@ def _obstacle(
     tensors: Mapping[str, torch.Tensor], dtypes: Collection[torch.dtype], *, interpreter: bool
 ) -> str:
     """What keeps Triton from running on these tensors, in words; empty when nothing does."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    # Not `is_exporting()`: torch 2.11 says it is true under torch.compile too.
+    if torch.compiler._is_exporting_flag or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return "a graph is being traced, and exported graphs hold aten operators only"
     # Fake, functional, distributed and quantized tensors have types of their own.
     if any(type(tensor) not in (torch.Tensor, torch.nn.Parameter) for tensor in tensors.values()):

@@ -56,6 +56,7 @@ STEPS = (
     Step("model", 80, 12),
     Step("train.step", 80, 40),
     Step("train.curve", 40),
+    Step("model.compiled", 100, 12),
     Step("onnxruntime", 30),
 )
 TUNE = (

@@ -301,8 +301,12 @@ def implementation(name: str) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def model(run: Run) -> None:
-    """Parts of the model in float16 at its own size, random weights, eager: kernels on and off, integers."""
+def model(run: Run, what: str = "eager") -> None:
+    """Parts of the model in float16 at its own size, random weights: kernels on and off, integers.
+
+    With "compiled" the detector alone, compiled and replayed as a CUDA graph: what `Segmenter(compile=True)`
+    runs.
+    """
     torch.manual_seed(0)
     with torch.device(run.device):
         whole = SAM3I(run.config).eval().requires_grad_(False)
@@ -331,6 +335,22 @@ def model(run: Run) -> None:
                     run.row(**row, forward=times, forward_mib=run.extra_mib(work), scores_differ=error)
         return found
 
+    if what == "compiled":
+        work = partial(specs["detector"].module, *inputs["detector"])
+        with implementation("reference"), torch.autocast(run.device, dtype):
+            expected = work()
+        for name in ("triton", "reference"):
+            row: dict[str, Any] = {"part": "detector", "contender": f"{name}, compiled, CUDA graph"}
+            if not run.has_time(**row):
+                continue
+            torch._dynamo.reset()
+            options: Any = {"backend": "eager"} if run.dry_run else {"mode": "reduce-overhead"}
+            compiled = torch.compile(specs["detector"].module, fullgraph=True, dynamic=False, **options)
+            work = partial(compiled, *inputs["detector"])
+            with implementation(name), torch.autocast(run.device, dtype):
+                row["scores_differ"] = _difference(work(), expected)
+                run.row(**row, forward=run.times(work, 600), forward_mib=run.extra_mib(work))
+        return
     with implementation("reference"):
         expected = measure("references", None)
     with implementation("triton"):

@@ -63,7 +63,7 @@ def page(result: dict[str, Any]) -> str:
         "Times are medians (p90) in ms after a warm-up, the L2 cache flushed before each run.",
         "## How each step ended\n",
         markdown(
-            ("step", "ended", "s", "problem", "clocks: SM, memory, power, °C, throttle"),
+            ("step", "ended", "s", "problem", "clocks: SM, memory, power, °C"),
             (
                 (
                     name, step["status"], step.get("seconds", "-"), _problem(step) or "-",
@@ -101,13 +101,14 @@ def page(result: dict[str, Any]) -> str:
                 for row in rows_of(result, "table")
             ),
         ),
-        "## The model at its own size\n\nFloat16, batch 1, random weights, eager.\n",
+        "## The model at its own size\n\nFloat16, batch 1, random weights; eager where no other is named.\n",
         markdown(
-            ("part", "contender", "ms", "extra MiB"),
+            ("part", "contender", "ms", "extra MiB", "scores differ by"),
             (
                 (
                     row["part"], row["contender"], row.get("problem") or _times(row.get("forward")),
                     _mib(row, "forward_mib"),
+                    "-" if row.get("scores_differ") is None else f"{row['scores_differ']:.1e}",
                 )
                 for row in rows_of(result, "model")
             ),

@@ -53,7 +53,8 @@ class Attention(nn.Module):
             [B, N, C].
         """
         rows = LOGITS // (q.shape[0] * self.heads * k.shape[2])
-        if torch.compiler.is_exporting() and q.shape[2] > rows and (bias is None or bias.shape[2] == 1):
+        # Not `is_exporting()`: torch 2.11 says it is true under torch.compile too.
+        if torch.compiler._is_exporting_flag and q.shape[2] > rows and (bias is None or bias.shape[2] == 1):
             pieces = torch.split(q, max(rows, 1), dim=2)
             out = torch.cat([F.scaled_dot_product_attention(p, k, v, attn_mask=bias) for p in pieces], dim=2)
         else:

@@ -95,6 +95,11 @@ def test_tracing_takes_the_reference(monkeypatch):
     assert all("graphs hold aten operators only" in reason for reason in taken)
 
 
+def test_compiling_is_no_export(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)  # as torch 2.11 under torch.compile
+    assert "exported" not in _dispatch._obstacle({"x": torch.zeros(1)}, (torch.float32,), interpreter=True)
+
+
 def test_fake_tensors_take_the_reference():
     with torch._subclasses.FakeTensorMode():
         assert _dispatch._obstacle({"x": torch.zeros(1)}, (torch.float32,), interpreter=True)
