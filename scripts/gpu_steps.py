@@ -339,8 +339,8 @@ def model(run: Run, what: str = "eager") -> None:
         work = partial(specs["detector"].module, *inputs["detector"])
         with implementation("reference"), torch.autocast(run.device, dtype):
             expected = work()
-        for name in ("triton", "reference"):
-            row: dict[str, Any] = {"part": "detector", "contender": f"{name}, compiled, CUDA graph"}
+        for name, said in (("triton", "kernels"), ("reference", "references")):
+            row: dict[str, Any] = {"part": "detector", "contender": f"{said}, compiled, CUDA graph"}
             if not run.has_time(**row):
                 continue
             torch._dynamo.reset()
