@@ -182,11 +182,13 @@ def tests(run: Run) -> None:
         subprocess.Popen([*command, f"--junitxml={report}", *ids[number::cores]])
         for number, report in enumerate(reports)
     ]
-    for process in started:
-        try:
-            process.wait(max(0.0, run.end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # pytest then reports what it ran
+    # What runs too long is interrupted, and pytest reports what it ran; or killed, before the day kills all.
+    for last, ends in ((run.end, signal.SIGINT), (run.end + 8, signal.SIGKILL)):
+        for process in started:
+            try:
+                process.wait(max(0.0, last - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.send_signal(ends)
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         rows[name] = {"file": name, "passed": 0, "skipped": 0, "failed": 0, "failures": {}}
@@ -195,6 +197,8 @@ def tests(run: Run) -> None:
         process.wait()
         for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
             name = case.get("classname", "").rpartition(".test_")[2]
+            if name not in rows:  # of a process that was stopped while it read the tests
+                continue
             bad = [one for one in case if one.tag in ("failure", "error")]
             skipped = any(one.tag == "skipped" for one in case)
             rows[name]["failed" if bad else "skipped" if skipped else "passed"] += 1

@@ -78,7 +78,7 @@ def test_the_dry_run_walks_the_day_on_a_bare_machine(day, tables, tmp_path, monk
     """Every kind of step; what another operator has again is left out."""
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n")
     out = tmp_path / "result.json"
-    again = {"table.adapter_mlp", "tune.box_attention", "tune.adapter_cross_attention"}
+    again = {"table.adapter_mlp", "tune.box_attention", "tune.adapter_cross_attention", "tune.linear"}
     steps = [step.name for step in day.order(tune=True) if step.name not in again]
     command = [sys.executable, str(ROOT / "scripts" / "gpu_day.py"), "--out", str(out), "--dry-run"]
     command += [f"--only={step}" for step in steps]
