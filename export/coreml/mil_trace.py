@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sam3i_edge.export.coreml.mil_reference import QuantizedWeight, quiet
+from sam3i_edge.export.float32_places import stays_float32
 from sam3i_edge.model.graph_specs import GraphSpec
 from sam3i_edge.quantize.modules import QuantizedLayer
 from sam3i_edge.quantize.spec import replace_module
@@ -74,6 +75,25 @@ def quantized_constants(program: torch.export.ExportedProgram) -> tuple[set[Any]
         elif target == "quantized_decomposed.quantize_per_tensor.default":
             steps.add((float(node.args[1]), int(node.args[2]) + 128))
     return weights, steps
+
+
+def places_of_float32(program: torch.export.ExportedProgram) -> Callable[[Any], bool]:
+    """Tells of a MIL operation whether `stays_float32` where it was traced, which its stack trace says."""
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    modules: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        place = node.meta.get("stack_trace")
+        classes = [str(kind) for _, kind in node.meta.get("nn_module_stack", {}).values()]
+        # A layer of torch's own is called in a line of its caller's: the innermost counts.
+        if place and len(classes) >= len(modules.get(place, [])):
+            modules[place] = classes
+
+    def stays(op: Any) -> bool:
+        places = op.scopes.get(ScopeSource.EXIR_STACK_TRACE, [])  # several of a fused one
+        return bool(places) and all(stays_float32(modules.get(place, []), op.op_type) for place in places)
+
+    return stays
 
 
 class _Interface(nn.Module):

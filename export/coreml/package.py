@@ -17,7 +17,7 @@ from sam3i_edge import __version__
 from sam3i_edge.bundle.manifest import Preprocessing
 from sam3i_edge.errors import ExportError
 from sam3i_edge.export.coreml.mil_reference import MilProgram, quiet
-from sam3i_edge.export.coreml.mil_trace import quantized_constants, results_of, trace
+from sam3i_edge.export.coreml.mil_trace import places_of_float32, quantized_constants, results_of, trace
 from sam3i_edge.export.isolated import call, done
 from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
@@ -71,8 +71,8 @@ class PackageOptions:
 
     Attributes:
         precision: what the model's modules already are; "fp32" computes in float32, all others in float16.
-        float32_ops: kinds of operation kept in float32 all the same. GroupNorm always is: its square
-            overflows float16 above 256.
+        float32_ops: kinds of operation kept in float32 all the same. GroupNorm always is, whose square
+            overflows float16 above 256, and so is what computes boxes (`export.float32_places`).
         image: makes the image encoder take a pixel buffer, with this normalisation inside the program.
         name: of the model.
         author: shown by Xcode.
@@ -193,8 +193,11 @@ def write_package(spec: GraphSpec, folder: Path, options: PackageOptions) -> Pat
     passes.remove_passes(_REMOVED_PASSES)
     precision = ct.precision.FLOAT32
     if half:
+        exact = places_of_float32(program)
         precision = ct.transform.FP16ComputePrecision(
-            op_selector=lambda op: op.op_type not in options.float32_ops and not _in_group_norm(op)
+            op_selector=lambda op: (
+                op.op_type not in options.float32_ops and not _in_group_norm(op) and not exact(op)
+            )
         )
     with quiet():
         model = ct.convert(

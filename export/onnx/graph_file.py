@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import hashlib
 import logging
@@ -16,10 +17,10 @@ import onnx_ir
 import torch
 
 from sam3i_edge.errors import ExportError
+from sam3i_edge.export.float32_places import stays_float32
 from sam3i_edge.export.isolated import call, done
 from sam3i_edge.export.onnx.quantized_nodes import rewrite, with_placeholders
 from sam3i_edge.model.config import ModelConfig
-from sam3i_edge.model.efficientvit import LinearAttention
 from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.quantize.spec import QuantSpec, open_model
 from sam3i_edge.runtimes import Progress, untold
@@ -53,7 +54,8 @@ def export_onnx(
         config: its sizes.
         folder: an existing, empty folder.
         boxes: as in `graph_specs`.
-        half: float16 inside, float32 at inputs and outputs and in norms and softmax.
+        half: float16 inside, float32 at inputs and outputs, in norms and softmax, and where
+            boxes are computed.
         isolate: export each graph in a process of its own, which gives its memory back.
         progress: called before each graph, and when it is written.
 
@@ -170,18 +172,14 @@ def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:
 
     # Their sums and squares pass float16's largest value, 65504, or need more digits than it has.
     wide = [*DEFAULT_OP_BLOCK_LIST, "Softmax", "LayerNormalization", "InstanceNormalization"]
-    sums = [
-        node.name
-        for node in graph.graph
-        if LinearAttention.__name__ in node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "")
-    ]
+    exact = [node.name for node in graph.graph if stays_float32(_modules(node), node.op_type)]
     with _quiet():
         converted = convert_float_to_float16(
             onnx_ir.to_proto(graph),
             keep_io_types=True,
             disable_shape_infer=False,
             op_block_list=wide,
-            node_block_list=sums,
+            node_block_list=exact,
         )
     # It writes the cast of a value once for each reader, all under one name.
     first: dict[str, onnx.NodeProto] = {}
@@ -193,6 +191,13 @@ def _to_half(graph: onnx_ir.Model) -> onnx_ir.Model:
     converted.graph.node.extend(nodes)
     model: onnx_ir.Model = onnx_ir.from_proto(converted)
     return model
+
+
+def _modules(node: onnx_ir.Node) -> list[str]:
+    """The classes that a traced node ran in, outermost first."""
+    written = node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "['']")
+    modules: list[str] = ast.literal_eval(written)[:-1]  # the last is the operator
+    return modules
 
 
 def _without_rounding(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

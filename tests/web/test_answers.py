@@ -173,6 +173,7 @@ def test_webgpu_passes_the_gate_where_there_is_an_adapter(launch, serve, tiny_bu
             found, info = _ask(page, pairs, device="webgpu")
             check(compare(_instances(_python(segmenter, pairs)), _shown(found)), "fp32")
             assert info["device"] == "webgpu"
+            assert _ask(page, pairs[:1])[1]["device"] == "wasm"  # "auto", beside an adapter
     finally:
         browser.close()
 
