@@ -6,6 +6,7 @@ Quantized modules keep their integers: what a package holds is read back from di
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,8 +72,8 @@ class PackageOptions:
 
     Attributes:
         precision: what the model's modules already are; "fp32" computes in float32, all others in float16.
-        float32_ops: kinds of operation kept in float32 all the same. GroupNorm always is, whose square
-            overflows float16 above 256, and so is what computes boxes (`export.float32_places`).
+        float32_ops: kinds of operation kept in float32 all the same, and "boxes" for those that compute boxes
+            (`export.float32_places`). GroupNorm always is: its square overflows float16 above 256.
         image: makes the image encoder take a pixel buffer, with this normalisation inside the program.
         name: of the model.
         author: shown by Xcode.
@@ -80,7 +81,7 @@ class PackageOptions:
     """
 
     precision: Precision = "fp16"
-    float32_ops: frozenset[str] = frozenset({"softmax"})
+    float32_ops: frozenset[str] = frozenset({"softmax", "boxes"})
     image: Preprocessing | None = None
     name: str = "SAM3-I"
     author: str = "sam3i-edge"
@@ -193,12 +194,8 @@ def write_package(spec: GraphSpec, folder: Path, options: PackageOptions) -> Pat
     passes.remove_passes(_REMOVED_PASSES)
     precision = ct.precision.FLOAT32
     if half:
-        exact = places_of_float32(program)
-        precision = ct.transform.FP16ComputePrecision(
-            op_selector=lambda op: (
-                op.op_type not in options.float32_ops and not _in_group_norm(op) and not exact(op)
-            )
-        )
+        stays = places_of_float32(program)
+        precision = ct.transform.FP16ComputePrecision(op_selector=lambda op: _is_half(op, options, stays))
     with quiet():
         model = ct.convert(
             program,
@@ -219,6 +216,13 @@ def write_package(spec: GraphSpec, folder: Path, options: PackageOptions) -> Pat
         model.save(str(path))
     _check(path, spec, program)
     return path
+
+
+def _is_half(op: Any, options: PackageOptions, stays: Callable[[Any], bool]) -> bool:
+    """Whether a MIL operation becomes float16; `stays` is `places_of_float32`."""
+    if op.op_type in options.float32_ops or _in_group_norm(op):
+        return False
+    return not ("boxes" in options.float32_ops and stays(op))
 
 
 def _in_group_norm(op: Any) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,13 @@ def test_softmax_can_be_float16_for_the_neural_engine(exported, tmp_path):
     program = MilProgram(write_package(spec, tmp_path, PackageOptions(float32_ops=frozenset())))
     assert program.kinds_by_type()["fp16"]["softmax"] > 0
     assert "softmax" not in program.kinds_by_type()["fp32"]
+
+
+def test_boxes_can_be_float16_for_the_neural_engine():
+    op = SimpleNamespace(op_type="sin", inputs={})
+    assert not mlpackage._is_half(op, PackageOptions(), lambda _: True)
+    assert mlpackage._is_half(op, PackageOptions(), lambda _: False)
+    assert mlpackage._is_half(op, PackageOptions(float32_ops=frozenset()), lambda _: True)
 
 
 def test_no_path_of_the_exporting_machine_is_left(packages):
