@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import platform
 import re
 import subprocess
@@ -89,6 +90,17 @@ def latency(bundle: Path, queries: int, threads: int) -> dict[str, object]:
     return {"median_ms": median, "instances": len(result), "peak_mib": peak_memory() // 2**20}
 
 
+def encode_peak(bundle: Path, threads: int) -> int:
+    """MiB at most of a process that opens a `Segmenter` and encodes a picture; call it in a new one."""
+    from sam3i_edge import Segmenter
+    from sam3i_edge.devices.machine import peak_memory
+
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    with Segmenter(bundle, threads=threads) as segmenter:
+        segmenter.encode(image)
+    return peak_memory() // 2**20
+
+
 def main() -> None:
     """Measures one resolution."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,6 +126,8 @@ def main() -> None:
         },
         "segment": latency(bundle, given.queries, given.threads),
     }
+    with multiprocessing.get_context("spawn").Pool(1) as alone:
+        figures["encode_peak_mib"] = alone.apply(encode_peak, (bundle, given.threads))
     (given.folder / f"full-size-{given.resolution}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures["segment"], indent=1))
 

@@ -2,7 +2,8 @@
 
 FOLDER/weights holds the float weights of a model of the official size, FOLDER/int8.safetensors and .json its
 `QuantSpec`; they may be of another side, since neither depends on it (scripts/full_size_quantized.py makes
-both with random weights). FOLDER/SIDE gets, where it is not there yet:
+both with random weights). Without a `QuantSpec` one of random weights is made, whose ranges nothing was
+calibrated for: enough for time and memory, in a minute. FOLDER/SIDE gets, where it is not there yet:
 
     onnx-fp32, onnx-int8         our graphs for ONNX Runtime
     openvino-int8, -int8-bf16    ours for OpenVINO; the second computes in bfloat16 what is not in integers
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from official_session import PARTS, inputs
+from random_int8 import make_int8
 
 from sam3i_edge.export.isolated import call
 
@@ -35,9 +37,13 @@ OURS = ("image_encoder", "text_encoder.simple", "detector")
 def float_and_int8(source: Path, weights: Path, side: int, folder: Path) -> None:
     """Our graphs; `source` is the weights' folder or a `QuantSpec`."""
     from sam3i_edge.export.onnx.graph_file import Offsets, export_graph
+    from sam3i_edge.model.config import SAM3I_OFFICIAL
     from sam3i_edge.model.weights import read_config
 
-    config = replace(read_config(weights), image_size=side)
+    sizes = read_config(weights) if weights.exists() else SAM3I_OFFICIAL
+    config = replace(sizes, image_size=side)
+    if source.suffix and not source.exists():
+        call(make_int8, config, source)
     offsets: Offsets = {}
     for graph in OURS:
         offsets, _ = call(export_graph, source, config, folder, 0, graph, offsets, False)

@@ -1,42 +1,45 @@
 """Students of EfficientSAM3: our int8 graphs beside the same network in eager PyTorch, float32.
 
-    python benchmarks/peers/students.py FOLDER --image efficientvit-b1 --text mobileclip-s0 --side 336
+    python benchmarks/peers/students.py FOLDER --side 672 --compile
     python benchmarks/peers/students.py FOLDER --texts
 
-Weights are random, and integers have ranges that nothing was calibrated for, so times and memory mean
-something and answers do not. One thread, in turn, processor time: it holds on a busy machine, though a shared
-cache makes all of it longer. FOLDER keeps the graphs, for `python benchmarks/memory.py FOLDER/STUDENT/SIDE`.
-`--texts` times the text encoders of SAM3 and of the students alone, in eager float32.
+Prints a table: times of each image encoder, then of what all students of a side share, then the most memory
+that a process holds with all int8 graphs open and run. Weights are random, and integers have ranges that
+nothing was calibrated for, so times and memory mean something and answers do not. One thread, in turn,
+processor time: it holds on a busy machine, though a shared cache makes all of it longer. FOLDER keeps the
+graphs. `--compile` adds `torch.compile` as a peer, whose compiling is not timed. `--texts` times the text
+encoders of SAM3 and of the students alone, in eager float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from random_int8 import make_int8
 
 from sam3i_edge.export.isolated import call
 from sam3i_edge.export.onnx.graph_file import export_graph
 from sam3i_edge.export.openvino.ir import write_ir
 from sam3i_edge.model.config import SAM3I_OFFICIAL, ModelConfig
-from sam3i_edge.model.graph_specs import graph_names, graph_specs
+from sam3i_edge.model.graph_specs import GraphSpec, graph_names, graph_specs
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.student_variants import IMAGE_STUDENTS, TEXT_STUDENTS
 from sam3i_edge.model.text_encoder import TextEncoder
-from sam3i_edge.quantize.modules import conv_options
-from sam3i_edge.quantize.ptq import exact_bias, quantize_table, weight_from_rows, weight_rows
-from sam3i_edge.quantize.ranges import exact_scale, raise_for_bias, round_to
-from sam3i_edge.quantize.recipes import RECIPES
-from sam3i_edge.quantize.spec import Layer, QuantSpec
 from sam3i_edge.runtimes import open_runtime
 
-_STEP = 0.03125  # of every activation
+_BOXES = 8  # of a prompt, as `convert` has it when told nothing
+_MEMORY = Path(__file__).parents[1] / "memory.py"
+RUNTIMES = {"onnxruntime": "onnx", "openvino": "xml"}
+STUDENTS = ("efficientvit-b1", "repvit-m1.1", "tinyvit-11m")
 
 
 def config_of(image: str, text: str, side: int) -> ModelConfig:
@@ -45,54 +48,16 @@ def config_of(image: str, text: str, side: int) -> ModelConfig:
     return ModelConfig.from_dict(SAM3I_OFFICIAL.to_dict() | sizes)
 
 
-@torch.no_grad()
-def make_int8(config: ModelConfig, path: Path) -> None:
-    """Writes a `QuantSpec` of random weights."""
-    torch.manual_seed(0)
-    model, recipe = SAM3I(config).eval(), RECIPES["int8"]
-    layers, tensors = {}, dict(model.state_dict())
-    for name, module in recipe.modules(model).items():
-        if isinstance(module, nn.Embedding):
-            layers[name], own = quantize_table(module)
-        else:
-            layers[name], own = _int8(module, recipe.kind(name, module))
-        tensors |= {f"{name}.{part}": value for part, value in own.items()}
-    QuantSpec("int8", layers, tensors).save(path)
-
-
-def _int8(module: nn.Module, kind: Any) -> tuple[Layer, dict[str, torch.Tensor]]:
-    assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
-    rows = weight_rows(kind, module.weight)
-    scale = exact_scale(rows.abs().amax(1).clamp(min=1e-6) / 127)
-    if module.bias is not None:
-        scale = raise_for_bias(scale, module.bias, _STEP)
-    own = {
-        "weight": weight_from_rows(kind, round_to(rows, scale[:, None], -127, 127), module.weight.shape),
-        "weight_scale": scale,
-    }
-    if module.bias is not None:
-        own["bias"] = exact_bias(module.bias, scale, _STEP)
-    plain = isinstance(module, nn.Linear)
-    layer = Layer(
-        kind=kind,
-        bits=8,
-        input_scale=_STEP,
-        output_scale=None if plain else _STEP,
-        options={} if plain else conv_options(module),
-    )
-    return layer, own
-
-
-def write_graphs(config: ModelConfig, folder: Path, graphs: Sequence[str]) -> None:
+def write_graphs(config: ModelConfig, folder: Path, graphs: Collection[str]) -> None:
     """Writes what is not there yet: the quantized model, its ONNX graphs, and these as IR."""
     spec, offsets = folder / "int8.safetensors", {}
     if not spec.exists():
         folder.mkdir(parents=True, exist_ok=True)
         make_int8(config, spec)
     for graph in graphs:
-        onnx, ir = (folder / f"{graph}.{suffix}" for suffix in ("onnx", "xml"))
+        onnx, ir = (folder / f"{graph}.{suffix}" for suffix in RUNTIMES.values())
         if not onnx.exists():
-            offsets, _ = call(export_graph, spec, config, folder, 0, graph, offsets, False)
+            offsets, _ = call(export_graph, spec, config, folder, _BOXES, graph, offsets, False)
         if not ir.exists():
             call(write_ir, onnx, ir, "int8")
 
@@ -108,11 +73,14 @@ def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: float(np.median(values[1:])) for name, values in spent.items()}
 
 
-def compare(config: ModelConfig, folder: Path, graphs: Sequence[str], rounds: int) -> None:
-    """Prints a line for each graph."""
+def compare(
+    config: ModelConfig, folder: Path, graphs: Collection[str], rounds: int, compiled: bool
+) -> dict[str, dict[str, float]]:
+    """Milliseconds by graph and way."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    for spec in graph_specs(SAM3I(config).eval()):
+    found = {}
+    for spec in graph_specs(SAM3I(config).eval(), _BOXES):
         if spec.name not in graphs:
             continue
         inputs = {
@@ -123,16 +91,50 @@ def compare(config: ModelConfig, folder: Path, graphs: Sequence[str], rounds: in
         }
         opened = {
             name: open_runtime(name, folder / f"{spec.name}.{suffix}", "cpu", threads=1)
-            for name, suffix in (("onnxruntime", "onnx"), ("openvino", "xml"))
+            for name, suffix in RUNTIMES.items()
         }
-        ways = {"eager float32": lambda spec=spec, inputs=inputs: spec.run(inputs)}
-        ways |= {
-            f"{name} int8": lambda run=runtime.run, inputs=inputs: run(inputs)
-            for name, runtime in opened.items()
-        }
-        print(spec.name, {name: round(ms, 1) for name, ms in timed(ways, rounds).items()}, flush=True)
+        ways: dict[str, Callable[[], object]] = {"eager": lambda spec=spec, inputs=inputs: spec.run(inputs)}
+        if compiled:
+            ways["compile"] = _compiled(spec, inputs)
+        ways |= {name: lambda run=runtime.run, inputs=inputs: run(inputs) for name, runtime in opened.items()}
+        found[spec.name] = timed(ways, rounds)
         for runtime in opened.values():
             runtime.close()
+    return found
+
+
+def _compiled(spec: GraphSpec, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Callable[[], object]:
+    """The same float network by `torch.compile`, and checked against eager."""
+    module = torch.compile(spec.module, dynamic=False)
+    values = [torch.from_numpy(inputs[name]) for name in spec.inputs]
+    expected = spec.run(inputs)
+    with torch.no_grad():
+        gave = module(*values)
+    for name, value in zip(spec.outputs, gave if isinstance(gave, tuple) else (gave,), strict=True):
+        apart, size = np.abs(value.numpy() - expected[name]).max(), np.abs(expected[name]).max()
+        if apart > 1e-3 * size:
+            raise SystemExit(f"{spec.name}: torch.compile's {name} is {apart:.2g} off, of {size:.2g}")
+
+    @torch.no_grad()
+    def run() -> object:
+        return module(*values)
+
+    return run
+
+
+def peak(folder: Path, runtime: str) -> int:
+    """MiB that a process held most of, with all graphs open and run, one thread."""
+    command = [sys.executable, str(_MEMORY), str(folder), "--runtime", runtime, "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(re.findall(r"most so far ([\d,]+) MiB", done.stdout)[-1].replace(",", ""))
+
+
+def shown(name: str, ms: Mapping[str, float]) -> None:
+    """Prints a row of the table."""
+    best = min(ms[runtime] for runtime in RUNTIMES)
+    cells = [f"{ms[way]:,.0f}" if way in ms else "" for way in ("eager", "compile", *RUNTIMES)]
+    times = [f"{ms[way] / best:.1f}" if way in ms else "" for way in ("eager", "compile")]
+    print(f"| {' | '.join((name, *cells, *times))} |", flush=True)
 
 
 def compare_texts(rounds: int) -> None:
@@ -157,24 +159,39 @@ def main() -> None:
     """Makes what is missing, and times it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--image", choices=IMAGE_STUDENTS, default="efficientvit-b1")
+    parser.add_argument("--image", nargs="+", choices=IMAGE_STUDENTS, default=STUDENTS)
     parser.add_argument("--text", choices=TEXT_STUDENTS, default="mobileclip-s0")
     parser.add_argument("--side", type=int, default=336)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--graphs", nargs="*", help="these alone; students of a side share the detector's sizes"
-    )
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--image-alone", action="store_true", help="no other graphs, and so no memory")
     parser.add_argument("--texts", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.texts:
         compare_texts(given.rounds)
         return
-    config = config_of(given.image, given.text, given.side)
-    folder = given.folder / f"{given.image}-{given.text}" / str(given.side)
-    graphs = given.graphs or graph_names(config)
-    write_graphs(config, folder, graphs)
-    compare(config, folder, graphs, given.rounds)
+    print("| | eager | compile | ONNX Runtime int8 | OpenVINO int8 | eager, times | compile, times |")
+    print("|---|---|---|---|---|---|---|")
+    images, shared = {}, {}
+    for image in given.image:
+        config = config_of(image, given.text, given.side)
+        folder = given.folder / f"{image}-{given.text}" / str(given.side)
+        graphs = ["image_encoder"] if given.image_alone else graph_names(config, _BOXES)
+        write_graphs(config, folder, graphs)
+        timed_here = graphs[:1] if shared else graphs  # the others are the same for all
+        found = compare(config, folder, timed_here, given.rounds, given.compile)
+        images[image] = found.pop("image_encoder")
+        shown(image, images[image])
+        for name, ms in found.items():
+            shown(name, ms)
+        shared |= found
+    for image, ms in images.items() if shared else ():
+        shown(f"{image} and detector", {way: ms[way] + shared["detector"][way] for way in ms})
+    for image in given.image if shared else ():
+        folder = given.folder / f"{image}-{given.text}" / str(given.side)
+        peaks = [f"{peak(folder, runtime):,} MiB" for runtime in RUNTIMES]
+        print(f"| {image}, most memory | | | {' | '.join(peaks)} | | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,15 @@ _LARGEST = 1400  # points squared
 _MARKERS = ("o", "s", "^", "D")  # one for every round of the ten colours
 
 
-def pareto(found: Sequence[Configuration], title: str = "") -> Figure:
+def pareto(
+    found: Sequence[Configuration], title: str = "", time: str = "end to end, p90 of the slowest level, ms"
+) -> Figure:
     """Draws accuracy against p90 latency, the files' size as area, and the Pareto front.
 
     Args:
         found: at least one.
         title: a line above.
+        time: what the latency is of.
     """
     figure = Figure(figsize=(10.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -41,7 +44,7 @@ def pareto(found: Sequence[Configuration], title: str = "") -> Figure:
             zorder=2,
         )
     axes.margins(0.2, 0.35)
-    axes.set_xlabel("end to end, p90 of the slowest level, ms (lower is better)")
+    axes.set_xlabel(f"{time} (lower is better)")
     axes.set_ylabel("gIoU, mean of the levels")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
