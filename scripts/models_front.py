@@ -1,15 +1,17 @@
 """Accuracy of several models against what an instruction costs, as a table and as a picture of the front.
 
-    python scripts/models_front.py PICTURE.svg BUNDLE ... --data FOLDER [--precision fp32,int8]
+    sam3i-edge evaluate BUNDLE --precision int8 --data FOLDER --json > int8.json     # of each precision
+    python scripts/models_front.py PICTURE.svg --models BUNDLE ... --evaluated int8.json ...
 
-Asks each bundle in each precision about FOLDER, as `sam3i-edge evaluate` does, then all of them in turn the
-same questions at level simple, whole: picture array and text to masks as run lengths, nothing cached. Time is
-that of the processor, one thread: on a busy machine it holds better than the clock's.
+Asks all of them in turn the same questions at level simple, whole: picture array and text to masks as run
+lengths, nothing cached. Time is that of the processor, one thread: on a busy machine it holds better than the
+clock's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from statistics import mean
@@ -19,8 +21,6 @@ from matplotlib import rc_context
 
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle, find_bundle
-from sam3i_edge.data.annotations import ANNOTATIONS, IMAGES, read_annotations
-from sam3i_edge.evaluate.run import evaluate
 from sam3i_edge.files import write_whole
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.measure.pareto import Configuration, front
@@ -29,11 +29,11 @@ from sam3i_edge.measure.plot import drawn, pareto
 from sam3i_edge.measure.questions import questions
 
 
-def spent(opened: list[Segmenter], rounds: int) -> list[list[float]]:
+def spent(opened: list[Segmenter], count: int) -> list[list[float]]:
     """Milliseconds of processor time of each, question by question, after one that warms up."""
     found: list[list[float]] = [[] for _ in opened]
     asked = questions("simple")
-    for question in asked[:1] + asked * rounds:
+    for question in (asked[0], *asked[:count]):
         for segmenter, times in zip(opened, found, strict=True):
             began = time.process_time()
             _ = segmenter.segment(question.image, question.text, level=question.level).mask_rle
@@ -45,35 +45,38 @@ def main() -> None:
     """Prints the table and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("bundles", nargs="+")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--precision", default="fp32,int8")
-    parser.add_argument("--runtime", default="auto")
-    parser.add_argument("--rounds", type=int, default=1, help="times 32 questions")
+    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--evaluated", nargs="+", type=Path, required=True)
+    parser.add_argument("--questions", type=int, default=32)
     given = parser.parse_args()
-    records = read_annotations(given.data / ANNOTATIONS)
-    opened, accuracies, sizes = [], [], []
-    for name in given.bundles:
-        for precision in given.precision.split(","):
-            segmenter = Segmenter(
-                name, "cpu", precision, given.runtime, threads=1, image_cache=0, instruction_cache=0
+    bundles = [Bundle.open(find_bundle(name)) for name in given.models]
+    by_name = {bundle.manifest.name: bundle for bundle in bundles}
+    opened, accuracies = [], []
+    for file in given.evaluated:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        told = report["conditions"]
+        opened.append(
+            Segmenter(
+                by_name[told["model"]].root,
+                "cpu",
+                told["precision"],
+                threads=1,
+                image_cache=0,
+                instruction_cache=0,
             )
-            report = evaluate(segmenter, records, given.data / IMAGES)
-            accuracies.append([report.cell(level).giou or 0.0 for level in LEVELS])
-            sizes.append(variant_bytes(Bundle.open(find_bundle(name)), segmenter.info.variant))
-            opened.append(segmenter)
+        )
+        whole = {cell["level"]: cell["giou"] for cell in report["cells"] if cell["granularity"] == "overall"}
+        accuracies.append([whole[level] for level in LEVELS])
     figures = [
         Configuration(
             name=f"{one.info.model} {one.info.precision}",
             giou=mean(accuracy),
             p90_ms=float(np.quantile(times, 0.9)),
-            size_bytes=size,
+            size_bytes=variant_bytes(by_name[one.info.model], one.info.variant),
             memory_bytes=None,
             levels=len(LEVELS),
         )
-        for one, accuracy, size, times in zip(
-            opened, accuracies, sizes, spent(opened, given.rounds), strict=True
-        )
+        for one, accuracy, times in zip(opened, accuracies, spent(opened, given.questions), strict=True)
     ]
     best = {one.name for one in front(figures)}
     print(f"| | gIoU {', '.join(LEVELS)} | mean | p90, ms | MB | on the front |")
