@@ -155,12 +155,18 @@ def page(result: dict[str, Any]) -> str:
 
 
 def slower(result: dict[str, Any]) -> list[str]:
-    """Operators that take longer than torch.compile, by the geometric mean of all that both were timed at."""
+    """Operators that take longer than torch.compile, by the geometric mean of all that both were timed at.
+
+    And those that failed or were off: they, too, are not what "auto" may run.
+    """
     taken: dict[str, list[float]] = {}
+    failed = set()
     rows = rows_of(result, "table")
     for row in rows:
         if row["contender"] != "Triton":
             continue
+        if "problem" in row and not row["problem"].startswith("skipped"):
+            failed.add(row["operator"])
         same = [
             other
             for other in rows
@@ -172,7 +178,7 @@ def slower(result: dict[str, Any]) -> list[str]:
                 if row.get(work) and other.get(work):
                     ratio = row[work]["median_ms"] / other[work]["median_ms"]
                     taken.setdefault(row["operator"], []).append(math.log(ratio))
-    return sorted(operator for operator, logs in taken.items() if sum(logs) > 0)
+    return sorted(failed | {operator for operator, logs in taken.items() if sum(logs) > 0})
 
 
 def measured(result: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:

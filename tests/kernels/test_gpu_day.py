@@ -188,6 +188,11 @@ def test_tables_and_winners_come_from_the_result(tables):
     assert "| tune.box_attention | cut | - | a / b | - |" in text
     assert tables.slower(_result(0.9)) == []
     assert tables.slower(_result(1.1)) == ["box_attention"]
+    result = _result(0.9)
+    result["steps"]["table.box_attention"]["rows"][0] |= {"problem": "skipped, the step's time is spent"}
+    assert tables.slower(result) == []
+    result["steps"]["table.box_attention"]["rows"][0] |= {"problem": "off by 1.0e-01"}
+    assert tables.slower(result) == ["box_attention"]
     found = tables.measured(_result(1.1), {"80": {"tiles": {}, "slower": []}})
     tiles = {"box_attention forward, d to 32": [64, 4, 16, 8, 3]}
     assert found == {"80": {"tiles": {}, "slower": []}, "90": {"tiles": tiles, "slower": ["box_attention"]}}
