@@ -6,9 +6,10 @@
     python scripts/curricula.py runs/drawn --weights FOLDER    # of a model that reads the same tokens
 
 With `--pictures TRAIN HELD-OUT`, two folders of scene files, each of them asks about tables instead of drawn
-scenes. Every run is one stage and starts from the averaged weights that another one ended with, so those of
-each stage stay. The first ones start from the weights of a bundle where they read no word and compare no
-objects, and from random ones elsewhere.
+scenes, and trains on drawn ones beside them. Every run is one stage and starts from the averaged weights that
+another one ended with, so those of each stage stay. The first ones start from the weights of a bundle where
+they read no word and compare no objects, and from random ones elsewhere; with `--after RUNS` each base starts
+from the one of its name there instead.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from where_it_is_lost import answers
 
 BUNDLE = Path(__file__).resolve().parent.parent / "sam3i_edge/assets/sam3i-nano"
 SIDE = 128  # of the images, pixels
+DRAWN = 0.3  # of the pictures, where tables are learned
 # What sees the picture and one query at a time: no word, and no object beside another.
 WORDLESS = (
     r"image_encoder\.|detector\.mask_decoder\.(pixel_decoder|instance_proj|semantic_proj|mask_embedders\.concept)\."
@@ -127,7 +129,7 @@ ROWS = (
     ("a", "stage 3 with pairs, aligned", "a3 aligned"),
     ("a", "stage 3, 1,400 steps more", "a long"),
     ("b, c", "base, all phrases", "phrases"),
-    ("b", "460 steps more", "b"),
+    ("b", "as many steps more", "b"),
     ("b", "1,400 steps more", "b long"),
     ("d", "base (a), then all phrases", "d"),
     ("d", "1,400 steps more", "d long"),
@@ -158,13 +160,14 @@ def encoder(root: Path) -> Encode:
     return lambda text: tokens.encode(text).ids
 
 
-def config_of(part: Part, root: Path, pictures: DataSource) -> TrainConfig:
-    """The run of a part."""
+def config_of(part: Part, start: Path, pictures: DataSource) -> TrainConfig:
+    """The run of a part from a folder of weights."""
+    drawn = (DataSource(vocabulary="shapes", weight=DRAWN),) if pictures.path else ()
     return TrainConfig(
         model="",
         seed=part.seed,
-        start=str(root / part.start / "weights"),
-        data=(pictures,),
+        start=str(start),
+        data=(pictures, *drawn),
         images=4,
         instructions=7,
         mask_instructions=max(1, 2 * part.stage.pairs),
@@ -178,21 +181,33 @@ def config_of(part: Part, root: Path, pictures: DataSource) -> TrainConfig:
     )
 
 
-def train(root: Path, bundle: Path, pictures: DataSource, parts: Sequence[str]) -> None:
+def shorter(part: Part, steps: Sequence[int]) -> Part:
+    """The part with other numbers of steps: of a base, and of stages 1 to 3, which "detail" has together."""
+    base, *stages = steps
+    lengths = {"base": base, "detail": sum(stages), **dict(zip("123", stages, strict=True))}
+    return replace(part, stage=replace(part.stage, steps=lengths[part.stage.name]))
+
+
+def train(given: argparse.Namespace, pictures: DataSource) -> None:
     """Trains what is not finished, in order."""
-    if not (root / "start").is_dir():
-        make_start(bundle, root / "start")
+    root, after = given.root, given.after
+    if not (root / "start").is_dir() and after:
+        shutil.copytree(after / "start", root / "start")
+    elif not (root / "start").is_dir():
+        make_start(given.start, root / "start")
 
     def tell(report: TrainingReport) -> None:
         last[:] = [report.kind]
         values = " ".join(f"{name} {value:.4g}" for name, value in report.values.items())
         print(f"{name} {report.stage} {report.step:,}/{report.steps:,} {report.kind} {values}", flush=True)
 
-    for name in parts:
+    for name in given.parts:
         last: list[str] = []
         if (root / name / "weights").is_dir():
             continue
-        config = config_of(PARTS[name], root, pictures)
+        part = shorter(PARTS[name], given.steps) if given.steps else PARTS[name]
+        start = after / name if after and part.start == "start" else root / part.start
+        config = config_of(part, start / "weights", pictures)
         run_training(config, root / name, encoder(root), device="cpu", progress=tell)
         if last != ["finished"]:
             sys.exit(f"{name}: paused, the same command goes on")
@@ -282,6 +297,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--start", type=Path, default=BUNDLE, help="bundle or run to start from")
+    parser.add_argument("--after", type=Path, help="runs that bases go on from, those of the same name")
+    parser.add_argument(
+        "--steps", nargs=4, type=int, help="of a base, of stages 1, 2, 3; else 1400 240 160 60"
+    )
     parser.add_argument("--pictures", nargs=2, metavar=("TRAIN", "HELD-OUT"), default=("", ""))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to train; else all")
     parser.add_argument("--table", action="store_true")
@@ -292,9 +311,10 @@ def main() -> None:
     given = parser.parse_args()
     path, validation = given.pictures
     vocabulary = "tabletop" if path else "shapes"
-    pictures = DataSource(path=path, validation=validation, vocabulary=vocabulary)
+    share = 1 - DRAWN if path else 1.0
+    pictures = DataSource(path=path, validation=validation, vocabulary=vocabulary, weight=share)
     if not (given.table or given.sites or given.weights):
-        train(given.root, given.start, pictures, given.parts)
+        train(given, pictures)
         return
     models = finished(given.root)
     if given.weights:
