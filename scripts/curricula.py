@@ -8,8 +8,8 @@
 With `--pictures TRAIN HELD-OUT`, two folders of scene files, each of them asks about tables instead of drawn
 scenes, and trains on drawn ones beside them. Every run is one stage and starts from the averaged weights that
 another one ended with, so those of each stage stay. The first ones start from the weights of a bundle where
-they read no word and compare no objects, and from random ones elsewhere; with `--after RUNS` each base starts
-from the one of its name there instead.
+they read no word and compare no objects, and from random ones elsewhere. With `--after RUNS` each base starts
+from the one of its name there: whole, or elsewhere than in those weights of the bundle that `--start` names.
 """
 
 from __future__ import annotations
@@ -139,18 +139,22 @@ ROWS = (
 )
 
 
-def make_start(bundle: Path, folder: Path) -> None:
-    """Writes the weights that both bases start from, and the tokenizer beside them.
+def make_start(bundle: Path, folder: Path, after: Path | None) -> None:
+    """Writes the weights that bases start from: a bundle's, elsewhere those of `after`, or random ones.
 
     Adapters are as wide as those of sam3i-nano-256, and between queries too; every arm has them.
     """
     torch.manual_seed(1)
     sizes = replace(read_config(bundle / "weights"), image_size=SIDE, adapter_dim=64, query_adapters=True)
-    model, known = SAM3I(sizes), load_model(bundle / "weights").state_dict()
-    taken = {name: value for name, value in known.items() if re.match(WORDLESS, name)}
-    model.load_state_dict(model.state_dict() | taken)
-    folder.mkdir(parents=True)
-    shutil.copy(bundle / "tokenizer.json", folder)
+    state = {}
+    if after:
+        state = load_model(after).state_dict()
+        sizes = replace(sizes, vocab_size=read_config(after).vocab_size)
+    known = load_model(bundle / "weights").state_dict()
+    state = {name: value for name, value in state.items() if not re.match(WORDLESS, name)}
+    state |= {name: value for name, value in known.items() if re.match(WORDLESS, name)}
+    model = SAM3I(sizes)
+    model.load_state_dict(model.state_dict() | state)
     save_weights(model, folder / "weights")
 
 
@@ -194,7 +198,8 @@ def train(given: argparse.Namespace, pictures: DataSource) -> None:
     if not (root / "start").is_dir() and after:
         shutil.copytree(after / "start", root / "start")
     elif not (root / "start").is_dir():
-        make_start(given.start, root / "start")
+        make_start(given.start or BUNDLE, root / "start", None)
+        shutil.copy((given.start or BUNDLE) / "tokenizer.json", root / "start")
 
     def tell(report: TrainingReport) -> None:
         last[:] = [report.kind]
@@ -206,7 +211,12 @@ def train(given: argparse.Namespace, pictures: DataSource) -> None:
         if (root / name / "weights").is_dir():
             continue
         part = shorter(PARTS[name], given.steps) if given.steps else PARTS[name]
-        start = after / name if after and part.start == "start" else root / part.start
+        start = root / part.start
+        if after and part.start == "start":
+            start = after / name
+            if given.start:
+                start = root / f"start of {name}"
+                make_start(given.start, start, after / name / "weights")
         config = config_of(part, start / "weights", pictures)
         run_training(config, root / name, encoder(root), device="cpu", progress=tell)
         if last != ["finished"]:
@@ -296,7 +306,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("root", type=Path)
-    parser.add_argument("--start", type=Path, default=BUNDLE, help="bundle or run to start from")
+    parser.add_argument("--start", type=Path, help="bundle to start from; else sam3i-nano's")
     parser.add_argument("--after", type=Path, help="runs that bases go on from, those of the same name")
     parser.add_argument(
         "--steps", nargs=4, type=int, help="of a base, of stages 1, 2, 3; else 1400 240 160 60"
