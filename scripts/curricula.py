@@ -144,7 +144,6 @@ def make_start(bundle: Path, folder: Path, after: Path | None) -> None:
 
     Adapters are as wide as those of sam3i-nano-256, and between queries too; every arm has them.
     """
-    torch.manual_seed(1)
     sizes = replace(read_config(bundle / "weights"), image_size=SIDE, adapter_dim=64, query_adapters=True)
     state = {}
     if after:
@@ -153,6 +152,7 @@ def make_start(bundle: Path, folder: Path, after: Path | None) -> None:
     known = load_model(bundle / "weights").state_dict()
     state = {name: value for name, value in state.items() if not re.match(WORDLESS, name)}
     state |= {name: value for name, value in known.items() if re.match(WORDLESS, name)}
+    torch.manual_seed(1)
     model = SAM3I(sizes)
     model.load_state_dict(model.state_dict() | state)
     save_weights(model, folder / "weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from sam3i_edge.data import query as q
 from sam3i_edge.levels import LEVELS
 from sam3i_edge.model.attention import Attention
 from sam3i_edge.model.sam3i import SAM3I
+from sam3i_edge.model.weights import load_model, save_weights
 from sam3i_edge.train.run_config import DataSource
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +28,15 @@ _spec.loader.exec_module(tiny)
 
 @pytest.fixture(scope="module")
 def script():
-    """The two modules, which import their neighbours by name."""
+    """The modules, which import their neighbours by name."""
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
+        import curricula
         import noun_questions
         import where_queries_look
 
-        yield SimpleNamespace(nouns=noun_questions, looks=where_queries_look)
+        yield SimpleNamespace(arms=curricula, nouns=noun_questions, looks=where_queries_look)
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -142,3 +145,20 @@ def test_the_attentions_between_queries_of_a_model_are_found(script):
     found = script.looks.attentions(SAM3I(replace(tiny.TINY, query_adapters=True)))
     kinds = ("base", *(f"adapter, {level}" for level in LEVELS[1:]))
     assert set(found) == {f"layer {layer}, {kind}" for layer in (1, 2) for kind in kinds}
+
+
+def test_a_base_starts_from_a_bundle_where_no_word_is_read_and_elsewhere_from_a_run_or_a_seed(
+    script, tmp_path
+):
+    sizes = replace(tiny.TINY, image_size=script.arms.SIDE, adapter_dim=64, query_adapters=True)
+    models = {}
+    for seed, name in enumerate(("seeded", "bundle", "run"), 1):
+        torch.manual_seed(seed)
+        models[name] = SAM3I(sizes)
+        save_weights(models[name], tmp_path / name / "weights")
+    states = {name: model.state_dict() for name, model in models.items()}
+    for after, elsewhere in ((None, "seeded"), (tmp_path / "run/weights", "run")):
+        script.arms.make_start(tmp_path / "bundle", tmp_path / elsewhere / "start", after)
+        for name, value in load_model(tmp_path / elsewhere / "start/weights").state_dict().items():
+            source = "bundle" if re.match(script.arms.WORDLESS, name) else elsewhere
+            assert torch.equal(value, states[source][name]), (elsewhere, name)
