@@ -216,7 +216,7 @@ def _written(
         if drawn is not None:
             query, found = drawn
             text, family = worded(phrase_of(query, found, vocabulary, random), random, wordings)
-            text = _polished(text.replace("every thing", "everything"), level, random)
+            text = _polished(text, level, random)
             return Instruction(text, level, want, found.targets, query.form, family, found.why, query)
     return None
 

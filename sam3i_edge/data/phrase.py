@@ -160,10 +160,7 @@ def _several(phrase: Phrase, tail: str, random: Random) -> str:
     if 2 <= phrase.count < len(NUMBERS) and random.random() < 0.14:
         if phrase.count == 2 and random.random() < 0.5:
             return f"both {many}"
-        start = choose(("the", "the", "all"))
-        if phrase.count == 2 and start == "all":
-            return f"both {many}"
-        return f"{start} {NUMBERS[phrase.count]} {many}"
+        return f"{choose(('the', 'the', 'all'))} {NUMBERS[phrase.count]} {many}"
     forms = [f"the {many}", f"the {many}", f"all the {many}"]
     if phrase.noun.many != "ones":  # nobody says "all ones"
         forms += [f"all {many}", f"all {many}", many if tail else f"all of the {many}"]

@@ -234,10 +234,7 @@ class _Speaker:
             words = _COMPARED[condition.measure, condition.less]
             return Tail("comparison", f"{choose(words)} {reference}")
         name = self.name(condition.attribute)
-        link = choose(("with", "of"))
-        if condition.attribute == CATEGORY:  # nobody says "with the same kind"
-            link = "of"
-        return Tail("likeness", f"{link} the same {name} as {reference}", "never")
+        return Tail("likeness", f"{choose(('with', 'of'))} the same {name} as {reference}", "never")
 
     def value(self, query: Query, condition: Is) -> Tail:
         """A value said after the noun: "red", "not red", "neither red nor blue", "without stripes"."""

@@ -339,9 +339,3 @@ def test_unknown_level_and_granularity() -> None:
         write_instruction(SCENE, WORDS, rng, "hard")
     with pytest.raises(ValueError, match="unknown granularity 'few'; choose from one, subset, all, none"):
         write_instruction(SCENE, WORDS, rng, "simple", "few")
-
-
-def test_every_thing_is_one_word() -> None:
-    texts = answers(SCENE, "complex", "all")
-    assert [text for text in texts if "everything" in text]
-    assert not [text for text in texts if "every thing" in text]

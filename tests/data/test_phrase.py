@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 from sam3i_edge.data.phrase import Adjective, Phrase, Tail, plain
-from sam3i_edge.data.query import Alike, Description, Is, Modifier, Nearest, Query
+from sam3i_edge.data.query import Description, Is, Modifier, Nearest, Query
 from sam3i_edge.data.truth import Answer
-from sam3i_edge.data.vocabulary import CATEGORY, Noun, load_vocabulary
+from sam3i_edge.data.vocabulary import Noun, load_vocabulary
 from sam3i_edge.data.wording import phrase_of
 
 STAR = Phrase(
@@ -26,20 +26,6 @@ SCISSORS = replace(STAR, noun=Noun("scissors", "scissors"))
 
 def said(phrase: Phrase, tries: int = 400) -> set[str]:
     return {plain(phrase, Random(seed)) for seed in range(tries)}
-
-
-def test_two_of_two_are_both() -> None:
-    texts = said(replace(STAR, count=2, tails=(), form="whole"), 2_000)
-    assert {"both red stars", "the two red stars"} <= texts
-    assert "all two red stars" not in texts
-
-
-def test_something_is_of_the_same_kind_and_not_with_it() -> None:
-    cup, words = Query(form="reference", head=Description("cup")), load_vocabulary("tabletop")
-    alike = Query(form="likeness", head=Description(), filters=(Alike(CATEGORY, cup),))
-    made = {plain(phrase_of(alike, Answer((0,), (0,)), words, Random(n)), Random(n)) for n in range(200)}
-    assert [text for text in made if "of the same" in text]
-    assert not [text for text in made if "with the same" in text]
 
 
 @pytest.mark.parametrize(
