@@ -18,7 +18,7 @@ from sam3i_edge.data.sources import write_scene_file
 from sam3i_edge.shards.map import Map, one_by_one
 from sam3i_edge.shards.processes import in_processes
 
-_PICTURES = 256  # four shards
+_PICTURES = 500
 
 
 @pytest.fixture(scope="module")

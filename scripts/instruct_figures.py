@@ -25,7 +25,7 @@ import numpy as np
 from sam3i_edge.data.annotations import IMAGES
 from sam3i_edge.data.instruct.report import InstructReport
 from sam3i_edge.data.instruct.run import instruct
-from sam3i_edge.data.instruct.shards import InstructConfig, shard_count, work
+from sam3i_edge.data.instruct.shards import InstructConfig, shard_count
 from sam3i_edge.data.instructions import GRANULARITIES
 from sam3i_edge.data.scenes import draw_scene
 from sam3i_edge.data.sources import write_scene_file
@@ -107,11 +107,11 @@ def figures(name: str, source: Path, vocabulary: str) -> Row:
     cells: Counter[tuple[str, str]] = Counter()
     seconds = 0.0
 
-    def timed(config, numbers):
+    def timed(work, numbers):
         nonlocal seconds
         for number in numbers:
             began = time.process_time()
-            shard = work(config, number)
+            shard = work(number)
             seconds += time.process_time() - began
             for line in shard.lines.splitlines():
                 cells.update((level, granularity) for level, granularity, *_ in json.loads(line)["texts"])
@@ -158,7 +158,7 @@ def page(rows: list[Row], count: int) -> str:
     lines += [
         "",
         "Seconds are processor time, reading and checking the pictures included, on a virtual machine with",
-        f"{cores} cores that did other work too.",
+        f"{cores} cores.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -168,8 +168,8 @@ def shared_out(times: Path) -> str:
     found = json.loads(times.read_text())["benchmarks"]
     lines = [
         "",
-        "Shared out on the same cores: `pytest benchmarks/test_instruct.py`, 256 drawn scenes, start and",
-        "joining included. Other work held the cores too, and Ray starts processes of its own.",
+        "Shared out on the same cores, otherwise idle: `pytest benchmarks/test_instruct.py`, 500 drawn",
+        "scenes, start and joining included. Ray starts processes of its own.",
         "",
         "| | seconds | instructions a second |",
         "|---|---|---|",
