@@ -1,6 +1,6 @@
 """What a process holds while it opens and runs a model's graphs, one after the other and all kept.
 
-    python benchmarks/memory.py FOLDER [--runtime openvino] [--low-memory] [--threads 2]
+    python benchmarks/memory.py FOLDER [--runtime openvino] [--low-memory] [--close-text] [--threads 2]
 
 FOLDER has text encoders, of which one is run, `image_encoder`, `detector` and, if it takes boxes,
 `box_encoder`, as .onnx or .xml; inputs are random. Prints VmRSS as the kernel splits it, own memory and
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runtime", default="onnxruntime", choices=("onnxruntime", "openvino"))
     parser.add_argument("--low-memory", action="store_true")
+    parser.add_argument("--close-text", action="store_true", help="as keep_text_encoders=False does")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     suffix = ".onnx" if given.runtime == "onnxruntime" else ".xml"
@@ -73,6 +74,8 @@ def main() -> None:
         print(f"{path.stem} opened: {held()}", flush=True)
         runtime.run(random_inputs(path))
         print(f"{path.stem} run: {held()}", flush=True)
+        if given.close_text and path.stem.startswith("text_encoder"):
+            runtime.close()
 
 
 if __name__ == "__main__":
