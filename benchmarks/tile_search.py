@@ -30,7 +30,7 @@ def search(
     """Gives a row for every tile that was tried, and one for every kernel with the fastest.
 
     Args:
-        run: with `times`, `until` and `has_time`, see `scripts/gpu_steps.py`.
+        run: with `times`, `until` and `has_time`, see `scripts/gpu_run.py`.
         work: runs the operator once and gives what it gives; forward and backward, as it is used.
         failures: what a tile that does not fit raises.
     """
