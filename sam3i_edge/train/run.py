@@ -177,7 +177,9 @@ class Run:
         learns = stages.freeze(self.model, self.current)
         self.parameters = learns | self.objective.parameters(self.current)
         self.average = stages.Average(self.model, self.config.ema_decay)
-        self.optimizer = stages.optimizer(self.parameters, self.config.weight_decay, self.current.text_lr)
+        self.optimizer = stages.optimizer(
+            self.parameters, self.config.weight_decay, self.current.text_lr, muon=self.config.muon
+        )
         if checkpoint is not None and checkpoint.step:
             self.average.load(checkpoint.average)
             self.optimizer.load_state_dict(optimizer_state(checkpoint.optimizer, self.optimizer))

@@ -200,6 +200,7 @@ class TrainConfig:
         alignment: weights of the terms between the two instructions of a pair, in stages that have pairs.
         qat: whether layers are trained as quantized ones.
         weight_decay: on matrices and kernels; none on norms and biases.
+        muon: train large matrices and kernels by Muon instead of AdamW; see `train.muon`.
         clip: largest L2 norm of the gradient.
         ema_decay: of the averaged weights, which are validated and written; warms up as (1 + n) / (10 + n).
         log_every, validate_every, checkpoint_every: steps.
@@ -228,6 +229,7 @@ class TrainConfig:
     alignment: AlignmentWeights = field(default_factory=AlignmentWeights)
     qat: QatConfig = field(default_factory=QatConfig)
     weight_decay: float = 1e-4
+    muon: bool = False
     clip: float = 1.0
     ema_decay: float = 0.998
     log_every: int = 50
@@ -261,10 +263,10 @@ class TrainConfig:
             )
         if not self.model and not self.start:
             raise ValueError("model is empty: name a preset, or the folder of weights in start")
-        if self.shard and (self.qat.recipe or self.teacher.weights or self.sizes):
+        if self.shard and (self.qat.recipe or self.teacher.weights or self.sizes or self.muon):
             raise ValueError(
-                "quantization-aware training, a teacher and other sizes need the whole model on every rank: "
-                "set shard to false"
+                "quantization-aware training, a teacher, other sizes and muon need the whole model on every "
+                "rank: set shard to false"
             )
         self._check_start(names)
         if self.qat.recipe:

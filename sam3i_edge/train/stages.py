@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sam3i_edge.errors import TrainingError
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import group_of
+from sam3i_edge.train.muon import MuonAdamW, takes
 from sam3i_edge.train.run_config import StageConfig
 from sam3i_edge.train.sharding import local, split_like
 
@@ -66,7 +67,7 @@ def learning_rate(stage: StageConfig, step: int) -> float:
 
 
 def optimizer(
-    parameters: dict[str, nn.Parameter], weight_decay: float, text_lr: float = 1.0
+    parameters: dict[str, nn.Parameter], weight_decay: float, text_lr: float = 1.0, *, muon: bool = False
 ) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices and kernels, none on norms, biases and other vectors.
 
@@ -74,15 +75,21 @@ def optimizer(
         parameters: by name.
         weight_decay: of the matrices and kernels.
         text_lr: "lr_scale" of the groups of the text encoder; the others' is 1.
+        muon: train large matrices and kernels by Muon instead; see `train.muon`.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
     for scale, text in ((1.0, False), (text_lr, True)) if text_lr != 1 else ((1.0, None),):
-        own = [p for name, p in parameters.items() if text in (None, name.startswith("text_encoder."))]
-        decayed, plain = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
-        groups.append({"params": decayed, "weight_decay": weight_decay, "lr_scale": scale})
-        groups.append({"params": plain, "weight_decay": 0.0, "lr_scale": scale})
+        own = {n: p for n, p in parameters.items() if text in (None, n.startswith("text_encoder."))}
+        turned = {n: p for n, p in own.items() if muon and takes(n, p)}
+        decayed = [p for n, p in own.items() if p.ndim > 1 and n not in turned]
+        plain = [p for p in own.values() if p.ndim <= 1]
+        groups.append({"params": list(turned.values()), "weight_decay": weight_decay, "muon": True})
+        groups.append({"params": decayed, "weight_decay": weight_decay})
+        groups.append({"params": plain, "weight_decay": 0.0})
+        groups[-3:] = [group | {"lr_scale": scale} for group in groups[-3:]]
+    groups = [group for group in groups if group["params"]]
     # Fused: on a CPU it takes 5 ms where a loop over 400 small tensors takes 20.
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=True)
+    return (MuonAdamW if muon else torch.optim.AdamW)(groups, lr=0.0, fused=True)
 
 
 class Average:
