@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from makers import MAKERS, make
 from mesh import Part, turn
 from numpy.typing import NDArray
-from objects import MAKERS, Object, make
+from objects import Object
 from scipy.spatial import ConvexHull
 
 MADE = 40  # meshes of our own for each category

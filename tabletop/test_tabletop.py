@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from catalogue import MADE, Catalogue
+from makers import MAKERS, make
 from mesh import ball
-from objects import MAKERS, make
 from pycocotools import mask as coco
 from scene_file import photograph, record
 from setting import SURFACES, TABLE, View, draw
