@@ -137,6 +137,7 @@ TABLE = TrainConfig(
     instructions=5,
     mask_instructions=2,
     mask_scale=2,
+    muon=True,
     losses=LossWeights(
         grounding=10.0, presence=3.0, absent=1.0, classification=1.0, class_alpha=0.5, class_gamma=0.0
     ),
@@ -144,7 +145,7 @@ TABLE = TrainConfig(
     validate_every=400,
     stages=(
         _TABLE_BASE,
-        replace(_TABLE_BASE, name="detail", steps=2_500, lr=6e-4, warmup=60, image_size=0),
+        replace(_TABLE_BASE, name="detail", steps=5_300, lr=6e-4, warmup=60, image_size=0),
         *NANO.stages[3:],
     ),
 )
