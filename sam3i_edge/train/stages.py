@@ -128,11 +128,13 @@ class Average:
 
     @torch.no_grad()
     def swap(self, model: SAM3I) -> None:
-        """Exchanges the model's weights with the averaged ones; a second call undoes it exactly."""
-        for name, value in _moving(model).items():
+        """Exchanges the model's weights with the averaged ones; a second call undoes it, in any mode."""
+        own = dict(model.named_parameters()) | dict(model.named_buffers())
+        for name, average in self.values.items():
+            value = own[name].detach()
             kept = value.clone()
-            value.copy_(self.values[name])
-            self.values[name].copy_(kept)
+            value.copy_(average)
+            average.copy_(kept)
 
 
 def _moving(model: SAM3I) -> dict[str, Tensor]:

@@ -144,3 +144,19 @@ def test_swapping_twice_changes_no_bit(model):
     assert not torch.equal(model.state_dict()[name], before[name])
     average.swap(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_validation_between_two_swaps_changes_no_batch_statistics(model):
+    freeze(model, STAGE["base"])
+    average = Average(model, decay=0.25)
+    with torch.no_grad():
+        for value in average.values.values():
+            value.add_(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    averaged = {name: value.clone() for name, value in average.values.items()}
+    average.swap(model)
+    model.eval()  # as validation leaves it
+    average.swap(model)
+    assert any(name.endswith("running_mean") for name in averaged)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, averaged[name]) for name, value in average.values.items())
