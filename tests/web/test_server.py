@@ -214,7 +214,13 @@ def test_the_command_writes_the_folder(tmp_path, tiny_bundle, capsys):
 @pytest.mark.parametrize("arguments", [["--web"], ["--server"]])
 def test_the_command_serves_until_it_is_interrupted(arguments, tiny_bundle):
     command = [sys.executable, "-m", "sam3i_edge", "demo", *arguments, "-m", str(tiny_bundle.root), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that starts this test in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         address, _, token = json.loads(process.stdout.readline())["url"].partition("#")
         asked = urllib.request.Request(f"{address}info", headers={"Authorization": f"Bearer {token}"})
         if arguments == ["--server"]:
