@@ -165,6 +165,15 @@ def test_a_run_that_died_goes_on_to_the_same_numbers(whole, tmp_path, tiny_run, 
     assert weights(tmp_path) == weights(whole[0])
 
 
+def test_a_run_by_muon_that_died_goes_on_to_the_same_numbers(tmp_path, tiny_run, encode):
+    run = replace(tiny_run, muon=True, stages=tiny_run.stages[1:2])
+    run_training(run, tmp_path / "whole", encode, device="cpu")
+    with pytest.raises(Killed):
+        run_training(run, tmp_path / "died", encode, device="cpu", progress=Watch(("step", "base", 2), die))
+    run_training(run, tmp_path / "died", encode, device="cpu")
+    assert weights(tmp_path / "died") == weights(tmp_path / "whole")
+
+
 def test_kill_9_and_a_worker_process(whole, tmp_path, tiny_run, encode):
     script = textwrap.dedent("""
         import importlib.util, os, signal, sys
