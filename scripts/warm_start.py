@@ -27,6 +27,7 @@ from sam3i_edge.model.efficientnet import EfficientNetEncoder
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_model, load_weights, save_weights
 
+_OWN = ("token_embedding", ".detail.")  # not those of the trained model
 _SCENES, _SEED = 150, 99
 _ROWS = 1_024  # of a map and scene
 _DAMPING = 1e-3  # of the mean square of the inputs
@@ -54,7 +55,7 @@ def pyramid(new: EfficientNetEncoder, old: ConvEncoder, side: int) -> list[float
     for number in tqdm(range(_SCENES), unit="scene"):
         scene = draw_scene(np.random.default_rng((_SEED, number)), (side, side)).pixels()
         pixels = torch.from_numpy(scene.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        f4, f8, f16, f32 = new.features(pixels)
+        _, f4, f8, f16, f32 = new.features(pixels)
         o4, o2, o1 = old(pixels)
         inputs = (f4, f8, torch.cat((f16, _up(f32)), 1))
         for level, (x, y) in enumerate(zip(inputs, (o4 - _up(o2), o2 - _up(o1), o1), strict=True)):
@@ -108,7 +109,7 @@ def main() -> None:
     for name, value in kept.items():
         if "adapter." in name:
             value.copy_(fresh[name])
-        elif not name.startswith("image_encoder.") and "token_embedding" not in name:
+        elif not name.startswith("image_encoder.") and not any(part in name for part in _OWN):
             value.copy_(trained[name])
     words(
         kept["text_encoder.token_embedding.weight"],

@@ -24,6 +24,7 @@ from sam3i_edge.data.batch import Batch, BatchShape
 from sam3i_edge.data.sources.scene_file import SceneFileSource
 from sam3i_edge.data.vocabulary import load_vocabulary
 from sam3i_edge.levels import LEVELS
+from sam3i_edge.model.config import ModelConfig
 from sam3i_edge.model.detector import Prediction
 from sam3i_edge.model.sam3i import SAM3I
 from sam3i_edge.model.weights import load_model
@@ -36,12 +37,14 @@ SIDES = (48, 64, 128)
 NEAR = 0.015  # a score so near to the least one may cross it by rounding
 
 
-def batches_of(data: str, tokenizer: Path, side: int, count: int) -> list[Batch]:
+def batches_of(data: str, tokenizer: Path, sizes: ModelConfig, count: int) -> list[Batch]:
     """Validation batches of drawn scenes, or of all pictures of a folder."""
     weights = dict.fromkeys(LEVELS, 1.0)
     source = DataSource() if data == "drawn" else DataSource(path=data, validation=data)
     stage = StageConfig(name="base", steps=1, route="unadapted", trainable=("base",), level_weights=weights)
-    shape = BatchShape(images=8, instructions=6, mask_instructions=6, image_size=side, mask_size=side // 4)
+    shape = BatchShape(
+        images=8, instructions=6, mask_instructions=6, image_size=sizes.image_size, mask_size=sizes.mask_size
+    )
     tokens = Tokenizer.from_file(tokenizer, start_id=1, end_id=2)
     made = RunData(TrainConfig(data=(source,), stages=(stage,))).batches(
         shape,
@@ -134,7 +137,7 @@ def main() -> None:
         return
     model = load_model(given.weights)
     for data in given.data:
-        batches = batches_of(data, given.tokenizer, model.config.image_size, given.batches)
+        batches = batches_of(data, given.tokenizer, model.config, given.batches)
         answered = answers(model, batches, given.adapted)
         for score in SCORES:
             told = figures(batches, answered, score)

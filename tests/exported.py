@@ -41,6 +41,7 @@ CONFIG = ModelConfig(
     d_model=32,
     n_heads=4,
     ffn_dim=64,
+    mask_detail=4,
     encoder_layers=1,
     decoder_layers=2,
     num_queries=9,
@@ -97,6 +98,7 @@ def random_model() -> SAM3I:
             if adapter_of(name):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
         model.detector.scoring.query_proj.weight.mul_(30)
+        model.detector.mask_decoder.detail.query_proj.weight.normal_(0, 0.3)  # it starts as nothing
         model.detector.decoder.presence_head.layers[-1].bias.fill_(4.0)
     return model
 

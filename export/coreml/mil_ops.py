@@ -336,6 +336,7 @@ OPERATORS: dict[str, Callable[[Operands], Result]] = {
     "reduce_mean": _reduce(torch.mean),
     "reduce_sum": _reduce(torch.sum),
     "relu": _unary(torch.relu),
+    "relu6": lambda o: o["x"].clamp(0, 6),
     "reshape": lambda o: o["x"].reshape(o.shape),
     "select": lambda o: torch.where(o["cond"], o["a"], o["b"]),
     "sigmoid": _unary(torch.sigmoid),

@@ -12,7 +12,8 @@ _LIMITS: Final = {"image_size": 8_192, "pretrain_image_size": 8_192}
 # Parts that a model can do without.
 _MAY_BE_ZERO: Final = {
     "vit_depth", "conv_depth", "text_layers", "encoder_layers", "decoder_layers", "geometry_layers",
-    "score_dim", "adapter_dim", "trunk_depths", "trunk_group", "text_mixers", "vit_global_blocks",
+    "score_dim", "mask_detail", "adapter_dim", "trunk_depths", "trunk_group", "text_mixers",
+    "vit_global_blocks",
 }  # fmt: skip
 _SEVERAL: Final = {
     "vit_global_blocks", "conv_widths", "trunk_widths", "trunk_depths", "trunk_squeezes", "trunk_heads",
@@ -86,6 +87,7 @@ class ModelConfig:
         vocab_size: entries of the token table.
         d_model, n_heads, ffn_dim: width, heads and feed-forward width of everything after the two encoders.
         score_dim: hidden width of the prompt MLP of the scoring head; 0 means `ffn_dim`.
+        mask_detail: channels that sharpen masks at twice the 4x grid; 0 leaves masks at that grid, as SAM3's.
         encoder_layers, decoder_layers, geometry_layers: depths.
         num_queries: object queries of the decoder.
         roi_size: side of the pooled box feature, bins.
@@ -130,6 +132,7 @@ class ModelConfig:
     n_heads: int = 8
     ffn_dim: int = 2048
     score_dim: int = 0
+    mask_detail: int = 0
     encoder_layers: int = 6
     decoder_layers: int = 6
     num_queries: int = 200
@@ -202,8 +205,8 @@ class ModelConfig:
 
     @property
     def mask_size(self) -> int:
-        """Side of the mask logits: four times the 1x grid."""
-        return 4 * self.grid
+        """Side of the mask logits: four times the 1x grid, eight times with `mask_detail`."""
+        return (8 if self.mask_detail else 4) * self.grid
 
     @property
     def detections(self) -> int:
@@ -258,6 +261,7 @@ SAM3I_NANO_256 = replace(
     trunk_widths=(32, 16, 24, 40, 80, 112, 192),
     trunk_depths=(1, 2, 2, 3, 3, 4),
     vocab_size=2048,
+    mask_detail=8,
     adapter_dim=64,
     query_adapters=True,
 )

@@ -18,8 +18,9 @@ from sam3i_edge.model.convnet import ConvNorm, top_down
 
 # Of each stage after the stem: kernel, stride, expansion.
 STAGES: Final = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6))
-TAPS: Final = (1, 2, 4, 5)  # the last stages of strides 4, 8, 16 and 32
+TAPS: Final = (0, 1, 2, 4, 5)  # the last stages of strides 2, 4, 8, 16 and 32
 _EPS: Final = 1e-3
+_DETAIL_GROUPS: Final = 4  # a quarter of the weights; the pixel decoder mixes what they keep apart
 
 
 class InvertedResidual(nn.Module):
@@ -56,10 +57,14 @@ class EfficientNetEncoder(nn.Module):
             stages.append(nn.Sequential(*blocks))
             width = channels
         self.stages = nn.ModuleList(stages)
-        self.neck = nn.ModuleList(nn.Conv2d(widths[stage], config.d_model, 1) for stage in TAPS)
+        self.neck = nn.ModuleList(nn.Conv2d(widths[stage], config.d_model, 1) for stage in TAPS[1:])
+        self.detail = None
+        if config.mask_detail:  # what the map of stride 2 knows joins that of stride 4; at first nothing
+            self.detail = nn.Conv2d(widths[0], config.d_model, 2, 2, groups=_DETAIL_GROUPS, bias=False)
+            nn.init.zeros_(self.detail.weight)
 
     def features(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 3, S, S] -> the trunk's last maps of strides 4, 8, 16 and 32, before the pyramid."""
+        """[B, 3, S, S] -> the trunk's last maps of strides 2, 4, 8, 16 and 32, before the pyramid."""
         x = F.relu6(self.stem(pixel_values))
         maps = []
         for number, stage in enumerate(self.stages):
@@ -70,6 +75,9 @@ class EfficientNetEncoder(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """[B, 3, S, S] -> fpn_4x [B, C, S/4, S/4], fpn_2x [B, C, S/8, S/8], fpn_1x [B, C, S/16, S/16]."""
-        maps = [lateral(x) for lateral, x in zip(self.neck, self.features(pixel_values), strict=True)]
+        fine, *features = self.features(pixel_values)
+        maps = [lateral(x) for lateral, x in zip(self.neck, features, strict=True)]
+        if self.detail is not None:
+            maps[0] = maps[0] + self.detail(fine)
         fpn_4x, fpn_2x, fpn_1x, _ = top_down(maps)
         return fpn_4x, fpn_2x, fpn_1x

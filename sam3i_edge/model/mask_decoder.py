@@ -81,8 +81,25 @@ class MaskEmbedders(nn.Module):
         return x
 
 
+class MaskDetail(nn.Module):
+    """What a mask gains at twice the 4x grid: starts as nothing, so a model without it can go on with it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pixel_proj = nn.ConvTranspose2d(config.d_model, config.mask_detail, 2, stride=2)
+        self.query_proj = nn.Linear(config.d_model, config.mask_detail)
+        nn.init.zeros_(self.query_proj.weight)
+        nn.init.zeros_(self.query_proj.bias)
+
+    def forward(self, masks: torch.Tensor, pixels: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Mask logits [B, Q, M, M], pixels [B, C, M, M], queries' embedding [B, Q, C] -> [B, Q, 2M, 2M]."""
+        coarse = F.interpolate(masks, scale_factor=2.0, mode="bilinear", align_corners=False)
+        detail = self.pixel_proj(pixels).flatten(2)  # [B, D, 4 M M]
+        return coarse + torch.matmul(self.query_proj(embedding), detail).view_as(coarse)
+
+
 class MaskDecoder(nn.Module):
-    """Masks of the queries and the semantic map, at the 4x level."""
+    """Masks of the queries, at the 4x level or twice that, and the semantic map at the 4x level."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -93,6 +110,7 @@ class MaskDecoder(nn.Module):
         self.instance_proj = nn.Conv2d(width, width, 1)
         self.semantic_proj = nn.Conv2d(width, 1, 1)
         self.mask_embedders = MaskEmbedders(config)
+        self.detail = MaskDetail(config) if config.mask_detail else None
 
     def pixels(
         self,
@@ -109,11 +127,12 @@ class MaskDecoder(nn.Module):
         return self.pixel_decoder(x, fpn_2x, fpn_4x)
 
     def masks(self, pixels: torch.Tensor, queries: torch.Tensor, level: torch.Tensor | None) -> torch.Tensor:
-        """Pixel embedding [B, C, M, M], queries [B, Q, C] -> mask logits [B, Q, M, M]."""
+        """Pixel embedding [B, C, M, M], queries [B, Q, C] -> mask logits [B, Q, M, M], 2M with detail."""
         embedding = self.mask_embedders(queries, level)
         size = pixels.shape[-1]
         instance = self.instance_proj(pixels).flatten(2)  # [B, C, M M]
-        return torch.matmul(embedding, instance).view(pixels.shape[0], -1, size, size)
+        masks = torch.matmul(embedding, instance).view(pixels.shape[0], -1, size, size)
+        return masks if self.detail is None else self.detail(masks, pixels, embedding)
 
     def semantic(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixel embedding [B, C, M, M] -> logits of the union of all targets [B, M, M]."""

@@ -94,8 +94,8 @@ NANO = TrainConfig(
 # Tables and drawn shapes, rendered by `make tabletop-data`. What it starts from, `make train-table` makes.
 _TABLES = (
     DataSource(weight=0.25),
-    DataSource(path="tabletop-data/train", weight=0.55, validation="tabletop-data/held-out"),
-    DataSource(path="tabletop-data/cycles-train", weight=0.2),
+    DataSource(path="tabletop-data/train", weight=0.45, validation="tabletop-data/held-out"),
+    DataSource(path="tabletop-data/cycles-train", weight=0.3),
 )
 
 TABLE_IMAGE = TrainConfig(
@@ -136,10 +136,16 @@ TABLE = TrainConfig(
     images=10,
     instructions=5,
     mask_instructions=2,
-    mask_scale=2,
     muon=True,
     losses=LossWeights(
-        grounding=10.0, presence=3.0, absent=1.0, classification=1.0, class_alpha=0.5, class_gamma=0.0
+        grounding=10.0,
+        presence=3.0,
+        absent=1.0,
+        classification=1.0,
+        class_alpha=0.5,
+        class_gamma=0.0,
+        mask_bce=15.0,
+        mask_dice=8.0,
     ),
     threads=1,
     validate_every=400,

@@ -1,7 +1,7 @@
 """What a run starts from: the weights of `start`, in a model that may have other sizes.
 
 With a smaller image encoder all else is kept. Adapters are built where `start` has none, at the width and
-depth of its own text encoder.
+depth of its own text encoder; details of masks likewise.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sam3i_edge.model.weights import build_model, load_weights, open_weights, re
 from sam3i_edge.train.run_config import TrainConfig
 from sam3i_edge.train.trunk_norms import add_norms
 
+_DETAIL = "detector.mask_decoder.detail."
 _BLOCK = re.compile(r"(?<=image_encoder\.backbone\.blocks\.)\d+(?=\.)")
 
 
@@ -54,7 +55,7 @@ def load_start(model: SAM3I, config: TrainConfig) -> None:
 
     Of an image encoder with other sizes, tensors of the same name are taken: whole, or their first channels
     where it is narrower. Adapters that `start` lacks are taken from the teacher in the detector, which both
-    have alike, and stay new in the text encoder. Without a teacher all are new.
+    have alike, and stay new in the text encoder. Without a teacher all are new. So are details of masks.
 
     Raises:
         ArtifactError: a file cannot be read, or lacks a tensor that must be the same.
@@ -78,10 +79,12 @@ def load_start(model: SAM3I, config: TrainConfig) -> None:
             source = taught.get(name)
             if source is not None and source.shape == value.shape:
                 new[name] = source
+        elif name.startswith(_DETAIL) and name not in given:
+            continue
         elif name not in given or given[name].shape != value.shape:
             raise ArtifactError(
                 f"{config.start} has no {name} of {list(value.shape)}, which sizes ask for: they may change "
-                "the image encoder, and add adapters"
+                "the image encoder, and add adapters and mask_detail"
             )
         else:
             new[name] = given[name]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sam3i_edge.model.config import SAM3I_NANO_256
 from sam3i_edge.model.efficientnet import EfficientNetEncoder
@@ -45,6 +46,24 @@ def test_each_level_reads_the_coarser_ones(encoder):
     with torch.no_grad():
         last.bias.copy_(kept)
     assert torch.allclose(moved, torch.ones_like(moved), atol=1e-4)
+
+
+def test_the_finest_level_alone_reads_the_map_of_stride_2(encoder):
+    """Each of its cells reads the four of its own place; a new model's detail is nothing."""
+    images = torch.randn(1, 3, 64, 64)
+    before = encoder(images)
+    assert not encoder.detail.weight.any()
+    with torch.no_grad():
+        encoder.detail.weight.normal_()
+    fine = encoder.features(images)[0]
+    after = encoder(images)
+    moved = after[0] - before[0]
+    group = slice(24, 48)  # of 96 channels in four groups, as the 16 of the finer map
+    want = F.conv2d(fine[:, 4:8], encoder.detail.weight[group], stride=2)
+    with torch.no_grad():
+        encoder.detail.weight.zero_()
+    torch.testing.assert_close(moved[:, group], want, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(after[1:], before[1:], strict=True))
 
 
 def test_folding_leaves_the_pyramid_unchanged(encoder):
@@ -95,7 +114,7 @@ def test_released_names_become_ours(encoder):
     ours = {
         f"image_encoder.{name}": value
         for name, value in encoder.state_dict().items()
-        if not name.startswith("neck.")
+        if not name.startswith(("neck.", "detail."))
     }
     assert tensors.keys() == ours.keys()
     assert all(tensors[name].shape == value.shape for name, value in ours.items())

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sam3i_edge.errors import ArtifactError, TrainingError
 from sam3i_edge.model.config import SAM3I_NANO
@@ -130,6 +131,21 @@ def test_new_adapters_change_nothing_yet(tmp_path, tiny_model):
     torch.testing.assert_close(got.logits, want.logits)
 
 
+def test_new_details_of_masks_change_nothing_yet(tmp_path, tiny_model):
+    save(tmp_path, tiny_model)
+    config = replace(fine_tuning(["1"], str(tmp_path)), sizes={"mask_detail": 4})
+    model = SAM3I(sizes_of(config)).eval()
+    load_start(model, config)
+    plain = load_model(tmp_path)
+    pixels, ids = torch.rand(3, 3, 64, 64), torch.randint(3, 500, (3, 32))
+    with torch.no_grad():
+        got, want = (m(pixels, ids, torch.arange(3)) for m in (model, plain))
+    enlarged = F.interpolate(want.mask_logits, scale_factor=2, mode="bilinear", align_corners=False)
+    assert got.mask_logits.shape[-1] == model.config.mask_size == 2 * plain.config.mask_size
+    torch.testing.assert_close(got.mask_logits, enlarged)
+    torch.testing.assert_close(got.logits, want.logits)
+
+
 def test_adapters_that_convert_made_constants_stay_so(tmp_path, tiny_model):
     """As in a bundle of released weights, where most never learned."""
     torch.manual_seed(1)
@@ -153,10 +169,10 @@ def test_adapters_that_convert_made_constants_stay_so(tmp_path, tiny_model):
     assert all(torch.equal(state[name], folded.tensors[name]) for name in names)
 
 
-def test_only_the_image_encoder_and_adapters_may_differ(tmp_path, tiny_model):
+def test_only_the_image_encoder_adapters_and_details_may_differ(tmp_path, tiny_model):
     save(tmp_path, tiny_model)
     config = distillation(str(tmp_path), "", {"ffn_dim": 64})
-    with pytest.raises(ArtifactError, match="they may change the image encoder, and add adapters"):
+    with pytest.raises(ArtifactError, match="the image encoder, and add adapters and mask_detail"):
         start(config)
 
 

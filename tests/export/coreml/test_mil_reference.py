@@ -111,6 +111,7 @@ CASES = [
     ("reduce_mean", {"x": X, "axes": [1, 3], "keep_dims": True}, None),
     ("reduce_sum", {"x": X, "axes": [-1], "keep_dims": False}, None),
     ("relu", {"x": X}, None),
+    ("relu6", {"x": X * 9}, None),
     ("reshape", {"x": X, "shape": [6, -1]}, None),
     ("select", {"cond": TRUTH, "a": X, "b": Y}, None),
     ("sigmoid", {"x": X}, None),

@@ -74,8 +74,13 @@ def test_integers_and_scales_are_the_specs(quantized, paths, graph):
     for name in found:
         layer, weight = quantized.spec.layers[name], stored[f"{name}.weight"]
         assert weight.dtype == np.int8
-        weight = weight.T if layer.kind == "linear" else weight  # lies as [K, N]
-        np.testing.assert_array_equal(weight, tensors[f"{name}.weight"].numpy(), err_msg=name)
+        want, tiles = tensors[f"{name}.weight"].numpy(), 1
+        if layer.kind == "linear":
+            weight = weight.T  # lies as [K, N]
+        elif layer.kind == "conv_transpose2d":  # as pointwise [N k k, K, 1, 1]
+            weight = weight.reshape(*want.shape[1:], want.shape[0]).transpose(3, 0, 1, 2)
+            tiles = want[0, 0].size
+        np.testing.assert_array_equal(weight, want, err_msg=name)
         if layer.kind == "embedding":  # integers and scales are gathered by the same ids
             beside = [
                 node.input[0] for node in made if node.op_type == "Gather" and node.input[1] == "input_ids"
@@ -87,7 +92,7 @@ def test_integers_and_scales_are_the_specs(quantized, paths, graph):
                 for node in made
                 if node.op_type == "DequantizeLinear" and node.input[0] == f"{name}.weight"
             }
-        want = tensors[f"{name}.weight_scale"].numpy()
+        want = tensors[f"{name}.weight_scale"].numpy().repeat(tiles)
         np.testing.assert_array_equal(stored[scale].reshape(want.shape), want, err_msg=name)
 
 
