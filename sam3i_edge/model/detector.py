@@ -26,7 +26,7 @@ class Prediction:
         boxes: [L, P, Q, 4] cxcywh in 0..1.
         presence: [L, P] logits.
         mask_logits: [R, Q, M, M].
-        semantic_logits: [R, M, M], the union of all targets.
+        semantic_logits: [R, 4g, 4g], the union of all targets; M is 4g too, 8g with `mask_detail`.
         queries: [P, Q, C] normalised output of the last layer.
         fused: [P, N, C] image tokens after the fusion encoder, rows in reading order.
         token_logits: [P, N] each image token scored as if it were a query. Training only: it gives the fusion

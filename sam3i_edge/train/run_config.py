@@ -305,6 +305,8 @@ class TrainConfig:
             raise ValueError(f"{len(self.kept_blocks)} kept_blocks want vit_depth of that number in sizes")
         if "distill" in names and not self.teacher.weights:
             raise ValueError("stage 'distill' learns from a teacher: name its weights")
+        if self.teacher.weights and "mask_detail" in self.sizes:
+            raise ValueError("a teacher has masks of the student's side: leave mask_detail out of sizes")
         if self.teacher.weights and self.qat.recipe:
             raise ValueError(
                 "quantization-aware training has a teacher of its own, its float start: leave teacher out"

@@ -185,6 +185,7 @@ def test_only_the_image_encoder_adapters_and_details_may_differ(tmp_path, tiny_m
         ({"kept_blocks": (1, 0)}, "kept_blocks must ascend"),
         ({"kept_blocks": (0, 1)}, "2 kept_blocks want vit_depth of that number"),
         ({"teacher": TeacherConfig()}, "stage 'distill' learns from a teacher"),
+        ({"sizes": {"mask_detail": 4}}, "leave mask_detail out of sizes"),
         ({"shard": True}, "a teacher, other sizes and muon need the whole model"),
     ],
 )
