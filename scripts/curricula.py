@@ -6,10 +6,9 @@
     python scripts/curricula.py runs/drawn --weights FOLDER    # of a model that reads the same tokens
 
 With `--pictures TRAIN HELD-OUT`, two folders of scene files, each of them asks about tables instead of drawn
-scenes, and trains on drawn ones beside them. Every run is one stage and starts from the averaged weights that
-another one ended with, so those of each stage stay. The first ones start from the weights of a bundle where
-they read no word and compare no objects, and from random ones elsewhere. With `--after RUNS` each base starts
-from the one of its name there: whole, or elsewhere than in those weights of the bundle that `--start` names.
+scenes, trains on drawn ones beside them, and keeps the image encoder frozen. Every run is one stage and goes
+on from the averaged weights that another one ended with, so those of each stage stay. The first ones start
+from the weights of a bundle where they read no word and compare no queries, and from random ones elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from sam3i_edge.train.trainer import run_training
 from where_it_is_lost import answers
 
 BUNDLE = Path(__file__).resolve().parent.parent / "sam3i_edge/assets/sam3i-nano"
-SIDE = 128  # of the images, pixels
+SIDE = 128  # of drawn images, pixels; pictures have the bundle's own
 DRAWN = 0.3  # of the pictures, where tables are learned
 # What sees the picture and one query at a time: no word, and no object beside another.
 WORDLESS = (
@@ -57,6 +56,11 @@ BASE = StageConfig(
     trainable=("base",),
     level_weights=EVEN,
     none_share=NONE_SHARE,
+)
+# On tables the encoder of the image tokens starts from the bundle, too, but for its attention to words.
+UNREAD = (
+    r"(?!text_encoder\.|.*\.(prompt_attn|prompt_norm|query_adapter|adapter)\.|detector\.scoring\."
+    r"|detector\.decoder\.(presence|layers\.\d\.self_)|detector\.fusion_encoder\.layers\.\d\.(cross_attn|norm2)\.)"
 )
 ADAPTERS = replace(BASE, route="adapted", lr=1.5e-3, warmup=40)
 FIRST = replace(ADAPTERS, name="1", steps=240, trainable=("simple",), level_weights={"simple": 1.0})
@@ -139,22 +143,19 @@ ROWS = (
 )
 
 
-def make_start(bundle: Path, folder: Path, after: Path | None) -> None:
-    """Writes the weights that bases start from: a bundle's, elsewhere those of `after`, or random ones.
+def make_start(bundle: Path, folder: Path, kept: str, side: int) -> None:
+    """Writes the weights that bases start from: a bundle's where `kept` matches, else random ones.
 
     Adapters are as wide as those of sam3i-nano-256, and between queries too; every arm has them.
     """
-    sizes = replace(read_config(bundle / "weights"), image_size=SIDE, adapter_dim=64, query_adapters=True)
-    state = {}
-    if after:
-        state = load_model(after).state_dict()
-        sizes = replace(sizes, vocab_size=read_config(after).vocab_size)
-    known = load_model(bundle / "weights").state_dict()
-    state = {name: value for name, value in state.items() if not re.match(WORDLESS, name)}
-    state |= {name: value for name, value in known.items() if re.match(WORDLESS, name)}
+    sizes = read_config(bundle / "weights")
+    sizes = replace(
+        sizes, image_size=side or sizes.image_size, adapter_dim=64, query_adapters=True, mask_detail=0
+    )
     torch.manual_seed(1)
     model = SAM3I(sizes)
-    model.load_state_dict(model.state_dict() | state)
+    own, known = model.state_dict(), load_model(bundle / "weights").state_dict()
+    model.load_state_dict(own | {n: v for n, v in known.items() if n in own and re.match(kept, n)})
     save_weights(model, folder / "weights")
 
 
@@ -166,26 +167,29 @@ def encoder(root: Path) -> Encode:
 
 def config_of(part: Part, start: Path, pictures: DataSource) -> TrainConfig:
     """The run of a part from a folder of weights."""
-    drawn = (DataSource(vocabulary="shapes", weight=DRAWN),) if pictures.path else ()
+    tables, stage = bool(pictures.path), part.stage
+    if tables:  # words are new to all arms, what sees the picture is not
+        stage = replace(stage, lr=min(stage.lr, 1e-3), text_lr=3.0, freeze_image=True)
     return TrainConfig(
         model="",
         seed=part.seed,
         start=str(start),
-        data=(pictures, *drawn),
+        data=(pictures, DataSource(vocabulary="shapes", weight=DRAWN)) if tables else (pictures,),
         images=4,
         instructions=7,
-        mask_instructions=max(1, 2 * part.stage.pairs),
+        mask_instructions=max(1, 2 * stage.pairs),
         losses=LossWeights(grounding=10.0, attributes=0.0),
         alignment=SAM3I_ALIGNMENT if part.aligned else AlignmentWeights(),
-        validate_every=200,
+        validate_every=600 if tables else 200,
         validation_batches=12,
         checkpoint_every=50,
         threads=1,
-        stages=(part.stage,),
+        muon=tables,
+        stages=(stage,),
     )
 
 
-def shorter(part: Part, steps: Sequence[int]) -> Part:
+def with_steps(part: Part, steps: Sequence[int]) -> Part:
     """The part with other numbers of steps: of a base, and of stages 1 to 3, which "detail" has together."""
     base, *stages = steps
     lengths = {"base": base, "detail": sum(stages), **dict(zip("123", stages, strict=True))}
@@ -194,12 +198,11 @@ def shorter(part: Part, steps: Sequence[int]) -> Part:
 
 def train(given: argparse.Namespace, pictures: DataSource) -> None:
     """Trains what is not finished, in order."""
-    root, after = given.root, given.after
-    if not (root / "start").is_dir() and after:
-        shutil.copytree(after / "start", root / "start")
-    elif not (root / "start").is_dir():
-        make_start(given.start or BUNDLE, root / "start", None)
-        shutil.copy((given.start or BUNDLE) / "tokenizer.json", root / "start")
+    root = given.root
+    if not (root / "start").is_dir():
+        kept, side = (UNREAD, 0) if pictures.path else (WORDLESS, SIDE)
+        make_start(given.start, root / "start", kept, side)
+        shutil.copy(given.start / "tokenizer.json", root / "start")
 
     def tell(report: TrainingReport) -> None:
         last[:] = [report.kind]
@@ -210,14 +213,10 @@ def train(given: argparse.Namespace, pictures: DataSource) -> None:
         last: list[str] = []
         if (root / name / "weights").is_dir():
             continue
-        part = shorter(PARTS[name], given.steps) if given.steps else PARTS[name]
-        start = root / part.start
-        if after and part.start == "start":
-            start = after / name
-            if given.start:
-                start = root / f"start of {name}"
-                make_start(given.start, start, after / name / "weights")
-        config = config_of(part, start / "weights", pictures)
+        part = PARTS[name]
+        if given.steps and "long" not in name:
+            part = with_steps(part, given.steps)
+        config = config_of(part, root / part.start / "weights", pictures)
         run_training(config, root / name, encoder(root), device="cpu", progress=tell)
         if last != ["finished"]:
             sys.exit(f"{name}: paused, the same command goes on")
@@ -306,8 +305,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("root", type=Path)
-    parser.add_argument("--start", type=Path, help="bundle to start from; else sam3i-nano's")
-    parser.add_argument("--after", type=Path, help="runs that bases go on from, those of the same name")
+    parser.add_argument("--start", type=Path, default=BUNDLE, help="bundle to start from; else sam3i-nano's")
     parser.add_argument(
         "--steps", nargs=4, type=int, help="of a base, of stages 1, 2, 3; else 1400 240 160 60"
     )

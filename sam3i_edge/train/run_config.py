@@ -57,6 +57,7 @@ class StageConfig:
         pairs: pairs of a simple and a complex instruction for the same targets, an image: what the alignment
             losses of stage 3 compare. They come first among an image's instructions and always get masks.
         text_lr: of `lr`, for the text encoder.
+        freeze_image: the image encoder keeps its weights and batch statistics, where "base" learns.
         renew: start the stage's adapters anew on entry; False goes on with those of `start`.
     """
 
@@ -71,6 +72,7 @@ class StageConfig:
     image_size: int = 0
     pairs: int = 0
     text_lr: float = 1.0
+    freeze_image: bool = False
     renew: bool = True
 
     def __post_init__(self) -> None:
@@ -94,6 +96,8 @@ class StageConfig:
             raise ValueError(
                 f"level_weights must weigh some of {', '.join(LEVELS)}, got {dict(self.level_weights)}"
             )
+        if encoder and self.freeze_image:
+            raise ValueError(f"stage {self.name!r} trains the image encoder: leave freeze_image false")
         if self.route == "unadapted" and self.trainable not in (("base",), ("image",)):
             raise ValueError(
                 "route 'unadapted' trains the base alone: set trainable to [\"base\"], or route to 'adapted'"

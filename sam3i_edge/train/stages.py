@@ -46,15 +46,17 @@ def freeze(model: SAM3I, stage: StageConfig) -> dict[str, nn.Parameter]:
                 f"stage {stage.name!r} trains {group!r}, but the model has only {', '.join(groups)}"
             )
     for name, parameter in model.named_parameters():
-        image = "image" in stage.trainable and name.startswith("image_encoder.")
-        parameter.requires_grad_(image or group_of(name) in stage.trainable)
+        image = name.startswith("image_encoder.")
+        learns = group_of(name) in stage.trainable and not (image and stage.freeze_image)
+        parameter.requires_grad_(learns or (image and "image" in stage.trainable))
     model.eval()
     for module in model.modules():
-        learns = [parameter.requires_grad for parameter in module.parameters()]
-        if learns and all(learns):
+        own = [parameter.requires_grad for parameter in module.parameters()]
+        if own and all(own):
             module.train()
     if "base" in stage.trainable:
         model.train()
+        model.image_encoder.train(not stage.freeze_image)
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

@@ -44,6 +44,21 @@ def test_only_the_stage_learns(model, stage):
     assert adapter.simple.training == (stage.name in ("base", "detail", "1", "3"))
 
 
+def test_a_frozen_image_encoder_keeps_weights_and_statistics_while_the_base_learns(model):
+    learns = freeze(model, replace(STAGE["base"], freeze_image=True))
+    rest = {
+        n for n, _ in model.named_parameters() if group_of(n) == "base" and n.split(".")[0] != "image_encoder"
+    }
+    assert set(learns) == rest
+    assert not any(module.training for module in model.image_encoder.modules())
+    assert all(module.training for module in model.detector.modules())
+
+
+def test_a_stage_of_the_image_encoder_cannot_freeze_it():
+    with pytest.raises(ValueError, match="stage 'image' trains the image encoder: leave freeze_image false"):
+        replace(STAGE["image"], freeze_image=True)
+
+
 def test_a_model_without_adapters_cannot_train_them(tiny_model):
     plain = SAM3I(replace(tiny_model, adapter_dim=0))
     with pytest.raises(TrainingError, match="stage '1' trains 'simple', but the model has only base"):
