@@ -73,7 +73,8 @@ train-table: $(VENV)/.dev ## trains sam3i-table on drawn shapes and what tableto
 table-model: $(VENV)/.dev ## makes the bundled sam3i-table of runs/table: weights in float16, graphs in int8w (minutes)
 	$(BIN)/sam3i-edge bundle runs/table --out runs/table-float --license LICENSE --name sam3i-table --half \
 		--threshold 0.3 --note "trained on rendered tables and drawn shapes, not on photographs" --overwrite
-	$(BIN)/sam3i-edge quantize runs/table-float --recipe int8w --out runs/table-int8w
+	$(BIN)/sam3i-edge quantize runs/table-float --recipe int8w --out runs/table-int8w \
+		--keep-float 'image_encoder.stem.*' --keep-float 'image_encoder.stages.[12].*'
 	$(BIN)/python scripts/slim_bundle.py runs/table-int8w onnx-int8w sam3i_edge/assets/sam3i-table
 
 tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
