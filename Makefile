@@ -72,13 +72,15 @@ train-table: $(VENV)/.dev ## trains sam3i-table on drawn shapes and what tableto
 
 table-model: $(VENV)/.dev ## makes the bundled sam3i-table of runs/table: weights in float16, graphs in int8w (minutes)
 	$(BIN)/sam3i-edge bundle runs/table --out runs/table-float --license LICENSE --name sam3i-table --half \
-		--threshold 0.3 --note "trained on rendered tables and drawn shapes, not on photographs" --overwrite
+		--threshold 0.2 --note "trained on rendered tables and drawn shapes, not on photographs" --overwrite
 	$(BIN)/sam3i-edge quantize runs/table-float --recipe int8w --out runs/table-int8w \
 		--keep-float 'image_encoder.stem.*' --keep-float 'image_encoder.stages.[12].*'
 	$(BIN)/python scripts/slim_bundle.py runs/table-int8w onnx-int8w sam3i_edge/assets/sam3i-table
 
-tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 20,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
+tabletop-data: .venv-tabletop/.made .venv-cycles/.made ## renders 23,000 scenes of tables, and 2,000 and 600 by Cycles, or goes on there
 	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/train --count 20000 $(FURNITURE)
+	.venv-tabletop/bin/python tabletop/generate.py tabletop-data/thin --count 3000 --first 100000 $(FURNITURE) \
+		--often fork knife spoon scissors screwdriver hammer
 	.venv-cycles/bin/python tabletop/generate.py tabletop-data/cycles-train --renderer cycles --count 2000 $(FURNITURE)
 	.venv-cycles/bin/python tabletop/generate.py tabletop-data/held-out --renderer cycles --count 600 --held-out $(FURNITURE)
 

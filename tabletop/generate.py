@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 from catalogue import Catalogue
+from makers import MAKERS
 from objects import Object
 from scene_file import photograph, record
 from setting import draw
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")
     parser.add_argument(
         "--held-out", action="store_true", help="meshes, tables, walls and lamps kept for validation"
+    )
+    parser.add_argument(
+        "--often", nargs="+", choices=MAKERS, default=[], metavar="CATEGORY", help="there twice as often"
     )
     parser.add_argument("--size", type=int, default=256, help="side of the picture, pixels")
     parser.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0))))
@@ -101,6 +105,7 @@ def _other_recipe(given: argparse.Namespace, others: list[Object]) -> str | None
         "renderer": given.renderer,
         "held_out": given.held_out,
         "size": given.size,
+        "often": sorted(given.often),
         "meshes": sorted(thing.source.key for thing in others if thing.source),
     }
     path = given.out / "recipe.json"
@@ -111,12 +116,12 @@ def _other_recipe(given: argparse.Namespace, others: list[Object]) -> str | None
         kept = json.loads(path.read_text())
     except ValueError:
         return f"{path.name} cannot be read"
-    names = [name for name in recipe if kept.get(name) != recipe[name]]
-    return ", ".join(f"{n} {_short(kept.get(n))}, not {_short(recipe[n])}" for n in names) or None
+    names = [name for name in recipe if kept.get(name, []) != recipe[name]]
+    return ", ".join(f"{n} {_short(kept.get(n, []))}, not {_short(recipe[n])}" for n in names) or None
 
 
 def _short(value: Any) -> str:
-    return f"of {len(value)} models" if isinstance(value, list) else str(value)
+    return f"of {len(value)} names" if isinstance(value, list) else str(value)
 
 
 def _render_all(jobs: list[Job], given: argparse.Namespace, others: list[Object]) -> str | None:
@@ -177,7 +182,7 @@ def _render(job: Job) -> tuple[int, str | None]:
         catalogue, renderer = _STATE["opened"]
         lines = []
         for number in range(start, start + count):
-            setting = draw(number, catalogue, held_out=held_out)
+            setting = draw(number, catalogue, held_out=held_out, often=_STATE["often"])
             picture, identities, visible = renderer.render(setting)
             name = f"{number:06d}.jpg"
             found = record(setting, identities, visible, file=name, renderer=renderer_name, held_out=held_out)

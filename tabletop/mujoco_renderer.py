@@ -54,8 +54,8 @@ class MujocoRenderer:
                     _geom(f"{name}.{n}", part, assets, declared) for n, part in enumerate(entry.parts(lying))
                 )
                 bodies.append(f'<body name="{name}" mocap="true" pos="0 0 -5">{geoms}</body>')
-        for kind, count in SURFACES.items():
-            for number in range(count):
+        for kind, sides in SURFACES.items():
+            for number in sorted({0, *sides[held_out]}):  # wooden things are of table 0
                 key = f"{kind}{number}"
                 assets[f"{key}.png"] = _png(surface(kind, number))
                 declared.append(f'<texture name="{key}" type="2d" file="{key}.png"/>')

@@ -6,6 +6,7 @@ scene is plain data, so that two renderers show the same one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -16,7 +17,11 @@ from shapely import Polygon
 from surfaces import Rgb, shade
 
 TABLE = (0.6, 0.45)  # half width and half depth, metres
-SURFACES = {"table": 24, "wall": 15, "floor": 12}  # how many there are; the last fifth is for validation
+SURFACES = {  # the numbers that training uses, and those kept for validation
+    "table": ((*range(20), *range(24, 120)), range(20, 24)),
+    "wall": ((*range(12), *range(15, 60)), range(12, 15)),
+    "floor": ((*range(10), *range(12, 60)), range(10, 12)),
+}
 _NEXT = 0.035  # metres between two footprints that are next to each other
 _APART = 0.002  # metres between two footprints at least
 _HIGH = 2  # how many supports lie below an object at most
@@ -138,16 +143,17 @@ class Setting:
         return asdict(self)
 
 
-def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
+def draw(seed: int, catalogue: Catalogue, *, held_out: bool, often: Sequence[str] = ()) -> Setting:
     """Decides one scene.
 
     Args:
         seed: decides everything.
         catalogue: of meshes.
         held_out: take meshes and surfaces kept for validation, else only the others.
+        often: categories that are there twice as often as the others.
     """
     rng = np.random.default_rng((0x7AB7E, int(held_out), seed))
-    numbers = {kind: _surface(rng, count, held_out) for kind, count in SURFACES.items()}
+    numbers = {kind: int(rng.choice(sides[held_out])) for kind, sides in SURFACES.items()}
     cluttered = rng.random() < 0.35
     spread = float(rng.uniform(0.1, 0.16) if cluttered else rng.uniform(0.16, 0.3))
     view = View(
@@ -177,25 +183,25 @@ def draw(seed: int, catalogue: Catalogue, *, held_out: bool) -> Setting:
         blur=float(rng.choice([0, 0, 0, 0, 1.5, 3])),
     )  # fmt: skip
     wanted = int(rng.integers(6, 10) if cluttered else rng.integers(3, 10))
-    for entry in _choice(rng, catalogue, wanted, held_out):
+    for entry in _choice(rng, catalogue, wanted, held_out, often):
         _place(setting, catalogue, entry, spread, cluttered, rng)
     return setting
 
 
-def _surface(rng: Generator, count: int, held_out: bool) -> int:
-    kept = count - max(1, count // 5)
-    return int(rng.integers(kept, count) if held_out else rng.integers(0, kept))
-
-
-def _choice(rng: Generator, catalogue: Catalogue, wanted: int, held_out: bool) -> list[Entry]:
+def _choice(
+    rng: Generator, catalogue: Catalogue, wanted: int, held_out: bool, often: Sequence[str]
+) -> list[Entry]:
     """Entries in the order of placing: large ones first, so that small ones can be put into them.
 
     Categories repeat more often than by chance: instructions are about several of a kind.
     """
     names = list(catalogue.categories)
-    few = [
-        names[n] for n in rng.choice(len(names), size=max(2, wanted - int(rng.integers(0, 4))), replace=False)
-    ]
+    count = max(2, wanted - int(rng.integers(0, 4)))
+    share = None  # not even ones, so that a number stays the scene it was
+    if often:
+        share = np.array([1.0 + (name in often) for name in names])
+        share /= share.sum()
+    few = [names[n] for n in rng.choice(len(names), size=count, replace=False, p=share)]
     if rng.random() < 0.6:
         few[0] = str(rng.choice(_HOLDERS))
     taken: dict[str, Entry] = {}

@@ -92,7 +92,11 @@ def test_a_larger_count_goes_on_behind_a_smaller_one(fast, tmp_path):
 
 def test_a_folder_made_otherwise_is_refused(fast, tmp_path, capsys):
     run(tmp_path, "--count", 1)
-    for more, said in ((["--held-out"], "held_out False, not True"), (["--size", "48"], "size 32, not 48")):
+    for more, said in (
+        (["--held-out"], "held_out False, not True"),
+        (["--size", "48"], "size 32, not 48"),
+        (["--often", "fork", "knife"], "often of 0 names, not of 2 names"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             run(tmp_path, "--count", 1, *more)
         assert stopped.value.code == 2
@@ -105,6 +109,7 @@ def test_a_folder_made_otherwise_is_refused(fast, tmp_path, capsys):
         (["--count", "0"], "--count and --workers are at least 1"),
         (["--first", "-1"], "--first at least 0"),
         (["--size", "8"], "--size 32 to 2048"),
+        (["--often", "forks"], "invalid choice: 'forks'"),
         (["--meshes", "nowhere"], "nowhere: none of BlendSwap-CC-0.sh3f"),
     ],
 )

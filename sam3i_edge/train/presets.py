@@ -93,8 +93,9 @@ NANO = TrainConfig(
 
 # Tables and drawn shapes, rendered by `make tabletop-data`. What it starts from, `make train-table` makes.
 _TABLES = (
-    DataSource(weight=0.25),
-    DataSource(path="tabletop-data/train", weight=0.45, validation="tabletop-data/held-out"),
+    DataSource(weight=0.2),
+    DataSource(path="tabletop-data/train", weight=0.35, validation="tabletop-data/held-out"),
+    DataSource(path="tabletop-data/thin", weight=0.15, validation="tabletop-data/held-out"),
     DataSource(path="tabletop-data/cycles-train", weight=0.3),
 )
 
@@ -151,7 +152,7 @@ TABLE = TrainConfig(
     validate_every=400,
     stages=(
         _TABLE_BASE,
-        replace(_TABLE_BASE, name="detail", steps=9_900, lr=6e-4, warmup=60, image_size=0),
+        replace(_TABLE_BASE, name="detail", steps=13_350, lr=6e-4, warmup=60, image_size=0),
         *NANO.stages[3:],
     ),
 )
