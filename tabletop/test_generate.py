@@ -90,6 +90,15 @@ def test_a_larger_count_goes_on_behind_a_smaller_one(fast, tmp_path):
     assert [line["seed"] for line in scenes(tmp_path)] == list(range(8))
 
 
+def test_what_is_wanted_often_reaches_the_scene(fast, tmp_path, monkeypatch):
+    asked, draw = [], generate.draw
+    monkeypatch.setattr(
+        generate, "draw", lambda *a, often, **k: asked.append(often) or draw(*a, often=often, **k)
+    )
+    run(tmp_path, "--count", 1, "--often", "fork", "spoon")
+    assert asked == [["fork", "spoon"]]
+
+
 def test_a_folder_made_otherwise_is_refused(fast, tmp_path, capsys):
     run(tmp_path, "--count", 1)
     for more, said in (
