@@ -29,6 +29,7 @@ from sam3i_edge.measure.statistics import speedup
 from sam3i_edge.measure.worker import hold_to
 from sam3i_edge.pipeline.preprocess import to_pixel_values
 from sam3i_edge.runtimes import open_runtime
+from sam3i_edge.runtimes.ort import WAITING
 from studies.curves import disks
 from studies.sides import random_inputs
 from studies.turns import in_turn
@@ -48,14 +49,15 @@ class Change:
 
 
 def session(
-    path: Path, threads: int, spinning: bool = False, fused: bool = True, arena: bool = False
+    path: Path, threads: int, waiting: dict[str, str] = WAITING, fused: bool = True, arena: bool = False
 ) -> Callable[[], object]:
     """Runs a graph by ONNX Runtime under the settings of `sam3i_edge.runtimes.ort`, or with one changed."""
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if fused else level.ORT_ENABLE_BASIC
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    for name, value in waiting.items():
+        options.add_session_config_entry(name, value)
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3
@@ -97,7 +99,9 @@ def graphs(bundle: Bundle, threads: int) -> Iterator[Change]:
             path, what = bundle.graphs(variant)[graph], f"{variant} {graph}"
             told = session(path, threads)
             yield Change(f"{what}: its own fusions", session(path, threads, fused=False), told)
-            yield Change(f"{what}: threads that do not spin", session(path, threads, spinning=True), told)
+            # Not beside threads that spin on: they take the core from whoever runs in turn with them.
+            asleep = session(path, threads, {"session.intra_op.allow_spinning": "0"})
+            yield Change(f"{what}: threads that spin for 50 us, not 0", asleep, told)
             yield Change(f"{what}: no memory arena", session(path, threads, arena=True), told)
             if threads > 1:
                 yield Change(f"{what}: {threads} threads", session(path, 1), told)

@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -54,6 +54,25 @@ _FAILURES: tuple[type[Exception], ...] = (
     *(value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)),
     UnicodeDecodeError,
 )
+
+
+def _waiting(version: str) -> dict[str, str]:
+    """How a session's threads wait for the next operator: they spin for 50 us, then sleep, also between runs.
+
+    Each graph has threads of its own. Those that spin on fight with each other and with what else the device
+    does; those that sleep at once have to be woken some hundred times a run (docs/performance.md). ONNX
+    Runtime before 1.26 knows no duration, so there they sleep at once.
+    """
+    if tuple(map(int, version.split(".")[:2])) < (1, 26):
+        return {"session.intra_op.allow_spinning": "0"}
+    return {
+        "session.intra_op.allow_spinning": "1",
+        "session.intra_op.spin_duration_us": "50",
+        "session.force_spinning_stop": "1",
+    }
+
+
+WAITING: Final = _waiting(onnxruntime.__version__)
 
 
 class OrtRuntime:
@@ -287,9 +306,8 @@ def _session(
     # Left to itself it counts the machine's cores, also those that this process may not use.
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
-    # Threads that wait by spinning fight with each other (each graph has its own) and with what else the
-    # device does: on two busy cores one more instruction took 160 to 190 ms with spinning, 51 without.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in WAITING.items():
+        options.add_session_config_entry(name, value)
     # Left to itself it quantizes activations to int8 in front of int8 weights that are to be float.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     # What a step has used goes back at once. The arena grows by powers of two and keeps what it has: 4.2 GiB

@@ -121,9 +121,15 @@ def test_float_activations_stay_float_in_front_of_int8_weights(tmp_path):
     np.testing.assert_allclose(got, given @ (integers * scale), atol=1e-5)
 
 
-def test_threads_do_not_wait_by_spinning(text_encoder):
+def test_threads_wait_by_spinning_for_a_moment_at_most(text_encoder):
     options = ort._session(str(text_encoder), "cpu", 2).get_session_options()
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    wanted = ort._waiting(onnxruntime.__version__)
+    assert {name: options.get_session_config_entry(name) for name in wanted} == wanted
+
+
+def test_versions_that_cannot_spin_for_a_moment_do_not_spin():
+    assert ort._waiting("1.25.2") == {"session.intra_op.allow_spinning": "0"}
+    assert ort._waiting("1.26.0.dev1")["session.intra_op.spin_duration_us"] == "50"
 
 
 def test_probe_graph_is_a_valid_model():
