@@ -171,6 +171,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20261130)
     parser.add_argument("--ours", action="store_true", help="draw with the project's own code instead")
     given = parser.parse_args()
+    if given.count < 1:
+        parser.error(f"--count is {given.count}, want at least 1")
     write_scene_file(given.out, scenes(given.count, given.seed, given.ours))
 
 
