@@ -63,10 +63,9 @@ def _waiting(version: str) -> dict[str, str]:
     does; those that sleep at once have to be woken some hundred times a run (docs/performance.md). ONNX
     Runtime before 1.26 knows no duration, so there they sleep at once.
     """
-    if tuple(map(int, version.split(".")[:2])) < (1, 26):
-        return {"session.intra_op.allow_spinning": "0"}
+    limited = tuple(map(int, version.split(".")[:2])) >= (1, 26)
     return {
-        "session.intra_op.allow_spinning": "1",
+        "session.intra_op.allow_spinning": str(int(limited)),
         "session.intra_op.spin_duration_us": "50",
         "session.force_spinning_stop": "1",
     }

@@ -2,7 +2,8 @@
 
     python scripts/average_weights.py runs/last=0.8 runs/before=0.2 --out runs/mean
 
-Each is a run's folder. The first is copied with the weighted mean of every tensor, for `sam3i-edge bundle`.
+Each is a run's folder. The first is copied with the weighted mean of every tensor of floats, for `sam3i-edge
+bundle`.
 Source: Wortsman and others, "Model soups", arXiv 2203.05482.
 """
 
@@ -26,7 +27,7 @@ def share_of(text: str) -> tuple[Path, float]:
 
 
 def average(files: list[tuple[Path, float]], out: Path) -> None:
-    """Writes the mean of files with the same tensors, with the first one's metadata.
+    """Writes the mean of files with the same tensors, with the first one's metadata and integers.
 
     Raises:
         ValueError: a file is missing, or its tensors are others than those of the first.
@@ -41,10 +42,11 @@ def average(files: list[tuple[Path, float]], out: Path) -> None:
             raise ValueError(
                 f"{out.name} of {path.parents[1]} has other tensors than {files[0][0].parents[1]}"
             )
-    mean = {
-        name: sum(share * one[name].double() for one, (_, share) in zip(loaded, files, strict=True)).to(value)
-        for name, value in loaded[0].items()
-    }
+    mean = dict(loaded[0])
+    for name, value in mean.items():
+        if value.is_floating_point():
+            parts = [share * one[name].double() for one, (_, share) in zip(loaded, files, strict=True)]
+            mean[name] = sum(parts).to(value)
     with safe_open(files[0][0], "pt") as first:
         save_file(mean, out, metadata=first.metadata())
 

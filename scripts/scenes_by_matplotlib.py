@@ -28,6 +28,7 @@ from matplotlib.patches import Annulus, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
+from tqdm import tqdm
 
 from sam3i_edge.data.palette import COLORS, FILLS, distance
 from sam3i_edge.data.scene import Scene, SceneObject
@@ -156,7 +157,7 @@ def described(
 
 def scenes(count: int, seed: int, ours: bool) -> Iterator[Scene]:
     """The same for the same numbers."""
-    for number in range(count):
+    for number in tqdm(range(count), unit="scene"):
         rng = np.random.default_rng((seed, number))
         yield draw_scene(rng) if ours else scene(rng)
 

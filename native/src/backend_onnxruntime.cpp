@@ -151,13 +151,9 @@ std::unique_ptr<Graph> open(const std::filesystem::path& path, const GraphOption
         options.SetIntraOpNumThreads(wanted.threads).SetInterOpNumThreads(1);
         options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL).DisableCpuMemArena();
         // As in runtimes/ort.py, where the reason is.
-#if ORT_API_VERSION >= 26
-        options.AddConfigEntry("session.intra_op.allow_spinning", "1");
+        options.AddConfigEntry("session.intra_op.allow_spinning", ORT_API_VERSION >= 26 ? "1" : "0");
         options.AddConfigEntry("session.intra_op.spin_duration_us", "50");
         options.AddConfigEntry("session.force_spinning_stop", "1");
-#else
-        options.AddConfigEntry("session.intra_op.allow_spinning", "0");
-#endif
         options.AddConfigEntry("session.qdq_matmulnbits_accuracy_level", "1");
         append_provider(options, wanted);
         return std::make_unique<OnnxGraph>(Ort::Session(environment(), path.c_str(), options));

@@ -1,5 +1,4 @@
 import logging
-import os
 import subprocess
 import sys
 
@@ -128,8 +127,10 @@ def test_threads_wait_by_spinning_for_a_moment_at_most(text_encoder):
 
 
 def test_versions_that_cannot_spin_for_a_moment_do_not_spin():
-    assert ort._waiting("1.25.2") == {"session.intra_op.allow_spinning": "0"}
-    assert ort._waiting("1.26.0.dev1")["session.intra_op.spin_duration_us"] == "50"
+    allowed = {
+        version: ort._waiting(version)["session.intra_op.allow_spinning"] for version in ("1.25.1", "1.26.0")
+    }
+    assert allowed == {"1.25.1": "0", "1.26.0": "1"}
 
 
 def test_probe_graph_is_a_valid_model():
@@ -197,7 +198,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_runs_what_its_parent_opened(text_encoder):
     ran = [sys.executable, "-c", FORKED, text_encoder]
     assert subprocess.check_output(ran, text=True, timeout=60) == "7\n"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -342,7 +341,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_is_told_to_spawn_and_does_not_wait(saved):
     done = subprocess.run(
         [sys.executable, "-c", FORKED, saved("fp32")], capture_output=True, text=True, timeout=60, check=True

@@ -34,7 +34,7 @@ def _run(folder, **tensors):
 
 def test_the_weighted_mean_under_the_first_ones_name(tmp_path, average):
     one = _run(tmp_path / "one", a=torch.tensor([1.0, 2.0]), n=torch.tensor([3, 4]))
-    two = _run(tmp_path / "two", a=torch.tensor([3.0, 6.0]), n=torch.tensor([3, 4]))
+    two = _run(tmp_path / "two", a=torch.tensor([3.0, 6.0]), n=torch.tensor([9, 9]))
     average(f"{one}=0.75", f"{two}=0.25", "--out", tmp_path / "mean")
     path = tmp_path / "mean" / "weights" / "base.safetensors"
     assert {name: value.tolist() for name, value in load_file(path).items()} == {"a": [1.5, 3.0], "n": [3, 4]}
