@@ -47,7 +47,7 @@ web-check: web/node_modules/.package-lock.json ## checks the types of web/, and 
 web-test: web-check $(VENV)/.dev ## the same, and the page's tests in Chromium
 	$(BIN)/python -m pytest tests/web
 
-fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10); `make test-slow` takes 12 s for each kind
+fuzz: $(VENV)/.dev ## damages what comes from outside for MINUTES (10); `make test-slow` takes 6 s for each kind
 	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz/test_targets.py tests/fuzz/test_native.py
 
 check: $(VENV)/.dev ## lint, format, types; then the wheel, built and run away from the tree

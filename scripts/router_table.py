@@ -18,7 +18,7 @@ import numpy as np
 from asked_scenes import from_command_line
 from sam3i_edge import Segmenter
 from sam3i_edge.bundle.folder import Bundle
-from sam3i_edge.data.families import HELD_OUT, TRAINED
+from sam3i_edge.data.families import HELD_OUT, TYPED
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scene import Scene
 from sam3i_edge.data.vocabulary import Vocabulary
@@ -27,7 +27,7 @@ from sam3i_edge.levels import LEVELS, Level, route
 from sam3i_edge.pipeline.instruction import check_instruction
 from sam3i_edge.pipeline.router import Router
 
-WORDINGS = {"of training": TRAINED, "never seen": dict.fromkeys(HELD_OUT, 1.0)}
+WORDINGS = {"of training": TYPED, "never seen": dict.fromkeys(HELD_OUT, 1.0)}
 
 
 @dataclass(frozen=True)

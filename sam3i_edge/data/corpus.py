@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sam3i_edge.data.families import TRAINED
+from sam3i_edge.data.families import TYPED
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.scene import Scene, SceneObject
 from sam3i_edge.data.vocabulary import CATEGORY, Vocabulary
@@ -34,7 +34,7 @@ def corpus(seed: int, count: int, vocabularies: Sequence[Vocabulary]) -> Iterato
         number += 1
         for index in range(_TEXTS):
             level = LEVELS[index % len(LEVELS)]
-            instruction = write_instruction(scene, vocabulary, rng, level, wordings=TRAINED)
+            instruction = write_instruction(scene, vocabulary, rng, level, wordings=TYPED)
             if instruction is not None and written < count:
                 written += 1
                 yield instruction.text

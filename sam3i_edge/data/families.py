@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sam3i_edge.data.phrase import NUMBERS, Phrase, plain
-from sam3i_edge.data.typing_errors import one_letter
+from sam3i_edge.data.text_noise import one_letter, words_that_say_nothing
 from sam3i_edge.data.vocabulary import numbered
 
 Family = Callable[[Phrase, Random], str | None]
@@ -265,6 +265,20 @@ def _typing_error(phrase: Phrase, random: Random) -> str | None:
     return one_letter(plain(phrase, random), random)
 
 
+def _filler(phrase: Phrase, random: Random) -> str:
+    """Between words that say nothing: "brelt so: the largest star", "our which star is red ka"."""
+    said = plain(phrase, random)
+    question, choice = _question(phrase, _several(phrase, random), random), _choice(phrase)
+    if question and random.random() < 0.3:
+        said = " ".join(question)
+    elif choice and random.random() < 0.4:
+        said = "the {1}{sign} the {0} {2}".format(*choice, sign=random.choice(",:"))
+    where = random.random()
+    before = words_that_say_nothing(random, 3) + random.choice((" ", " ", ", ", ": ")) if where < 0.8 else ""
+    after = random.choice((" ", " ", ", ")) + words_that_say_nothing(random, 3) if where > 0.6 else ""
+    return f"{before}{said}{after}"
+
+
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "plain": plain,
     "command": _framed(_VERBS),
@@ -281,6 +295,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "fronted": _fronted,
     "terse": _terse,
     "typing error": _typing_error,
+    "filler": _filler,
     "specific": _framed(_SPECIFIC),
     "statement": _framed(_STATEMENT),
     "topic": _topic,
@@ -291,15 +306,17 @@ HELD_OUT: Final = ("specific", "statement", "topic", "indirect")
 USUAL: Final[Mapping[str, float]] = MappingProxyType(
     {"plain": 0.87, "command": 0.06, "polite": 0.03, "desire": 0.02, "where": 0.02}
 )
-# What a model is trained on. Those that can say few phrases are tried more often.
-TRAINED: Final[Mapping[str, float]] = MappingProxyType({
+# What is kept in files. Families that can say few phrases are tried more often.
+SPELLED: Final[Mapping[str, float]] = MappingProxyType({
     "plain": 0.28, "command": 0.05, "polite": 0.05, "desire": 0.05, "context": 0.04, "where": 0.04,
     "which": 0.09, "what": 0.05, "relative": 0.07, "emphatic": 0.05, "pronoun": 0.05, "partitive": 0.07,
-    "fronted": 0.07, "terse": 0.03, "typing error": 0.04,
+    "fronted": 0.07, "terse": 0.03,
 })  # fmt: skip
-# The same without a typing error: what is kept in files.
-SPELLED: Final[Mapping[str, float]] = MappingProxyType(
-    {name: weight for name, weight in TRAINED.items() if name != "typing error"}
+# What tokenizers and the router learn from.
+TYPED: Final[Mapping[str, float]] = MappingProxyType({**SPELLED, "typing error": 0.04})
+# What a model of pictures is trained on: more of what was hard to learn, and words that say nothing.
+TRAINED: Final[Mapping[str, float]] = MappingProxyType(
+    {**TYPED, "what": 0.15, "fronted": 0.25, "filler": 0.15}
 )
 _OF_CONCEPTS: Final = ("plain", "typing error")  # the others narrow, or ask for one
 _FRAMED: Final = ("relative", "emphatic", "pronoun", "terse")  # at times inside a request

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam3i_edge.data.families import HELD_OUT, TRAINED
+from sam3i_edge.data.families import HELD_OUT, TYPED
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.made_up import made_up
 from sam3i_edge.data.vocabulary import load_vocabulary
@@ -95,7 +95,7 @@ def written(
     vocabularies: Sequence[str],
     scenes: int,
     seed: int,
-    wordings: Mapping[str, float] = TRAINED,
+    wordings: Mapping[str, float] = TYPED,
     *,
     each: int = _EACH,
     progress: Progress = untold,

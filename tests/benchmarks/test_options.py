@@ -55,9 +55,10 @@ def test_data_without_masks_is_refused(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_and_marks_what_was_measured(tiny_bundle: Any, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, data = tmp_path / "out", tmp_path / "data"
+    write_scenes(data, 1, 1)  # it draws 40 of its own otherwise
     child = subprocess.Popen(
-        _command("--model", tiny_bundle.root, "--threads", 1, "--out", out, "-v"),
+        _command("--model", tiny_bundle.root, "--threads", 1, "--data", data, "--out", out, "-v"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         # A shell that starts this test in the background has its children ignore SIGINT.

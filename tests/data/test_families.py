@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sam3i_edge.data.corpus import corpus, invented
-from sam3i_edge.data.families import FAMILIES, HELD_OUT, TRAINED, USUAL, worded
+from sam3i_edge.data.families import FAMILIES, HELD_OUT, SPELLED, TRAINED, TYPED, USUAL, worded
 from sam3i_edge.data.instructions import write_instruction
 from sam3i_edge.data.phrase import Adjective, Phrase, Tail, plain
-from sam3i_edge.data.typing_errors import one_letter
+from sam3i_edge.data.text_noise import one_letter, words_that_say_nothing
 from sam3i_edge.data.vocabulary import Noun, load_vocabulary
 
 STAR = Noun("star", "stars")
@@ -150,6 +150,26 @@ def test_a_typing_error_is_one_letter_and_spares_the_first() -> None:
         assert _changed(text, wrong) in (1, 2)
         assert all(a[0] == b[0] for a, b in zip(text.split(), wrong.split(), strict=True))
     assert one_letter("the red cup", random) is None
+
+
+def test_words_that_say_nothing_stand_around_what_is_asked() -> None:
+    texts = said("filler", RED_STAR)
+    assert len(texts) > 190
+    for text in texts:
+        assert {"red", "star"} <= {word.strip(",:").removesuffix("s") for word in text.split()}, text
+        assert len(text.split()) <= 3 + 5 + 3, text  # the stars, the red one
+    starts = {text.split()[0].strip(",:") for text in texts}
+    ends = {text.split()[-1].strip(",:") for text in texts}
+    assert min(len(starts), len(ends)) > 60  # in front of it, and behind
+    assert any("which star is red" in text for text in texts)
+    assert any("the stars: the red one" in text for text in texts)
+    counts = {len(words_that_say_nothing(Random(seed), 4).split()) for seed in range(100)}
+    assert counts == {1, 2, 3, 4}
+
+
+def test_files_tokenizers_and_the_router_have_none_of_those() -> None:
+    assert set(TRAINED) - set(TYPED) == {"filler"}
+    assert set(TYPED) - set(SPELLED) == {"typing error"}
 
 
 @pytest.mark.parametrize("vocabulary", ["shapes", "tabletop", "coco"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60 * float(os.environ.get("FUZZ_MINUTES", "2")) / 10  # as in test_targets.py
+SECONDS = 60 * float(os.environ.get("FUZZ_MINUTES", "1")) / 10  # as in test_targets.py
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 900)]
 

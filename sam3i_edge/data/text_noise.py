@@ -1,4 +1,4 @@
-"""Slips of the fingers, as noise for training."""
+"""Slips of the fingers and words that say nothing, as noise for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Final
 
 _ROWS: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD: Final = re.compile(r"[a-z]{4,}")
+_STARTS: Final = (
+    *"bcdfghjklmnprstvwz", "br", "cl", "dr", "fl", "gr", "pl", "qu", "sk", "sp", "st", "th", "tr", "",
+)  # fmt: skip
+_VOWELS: Final = (*"aeiou", "ai", "ea", "ee", "ou")
+_ENDS: Final = (*"lmnrst", "ck", "ct", "ld", "nd", "ng", "nt", "rm", "sh", "", "", "", "")
+_SMALL: Final = (
+    "i", "you", "we", "they", "it", "he", "she", "this", "that", "is", "are", "was", "am", "be", "do", "can",
+    "will", "would", "should", "my", "your", "our", "to", "for", "as", "what", "who", "how", "now", "then",
+    "so", "well", "just", "here", "if",
+)  # fmt: skip
 
 
 def one_letter(text: str, random: Random) -> str | None:
@@ -31,3 +41,18 @@ def one_letter(text: str, random: Random) -> str | None:
     row = next(row for row in _ROWS if letter in row)
     near = row[max(0, row.index(letter) - 1) : row.index(letter) + 2].replace(letter, "")
     return text[:at] + random.choice(near) + text[at + 1 :]
+
+
+def words_that_say_nothing(random: Random, most: int) -> str:
+    """One to `most` words: made up of syllables, or small words of English in no order."""
+    return " ".join(
+        random.choice(_SMALL) if random.random() < 0.4 else _made_up(random)
+        for _ in range(random.randint(1, most))
+    )
+
+
+def _made_up(random: Random) -> str:
+    return "".join(
+        random.choice(_STARTS) + random.choice(_VOWELS) + random.choice(_ENDS)
+        for _ in range(random.choice((1, 1, 2)))
+    )
