@@ -128,8 +128,9 @@ def _which(phrase: Phrase, random: Random) -> str | None:
 
 def _what(phrase: Phrase, random: Random) -> str | None:
     found = _question(phrase, False, random) if phrase.picked == 1 else None
-    if found is None or not phrase.generic or (phrase.tails and phrase.adjectives) or phrase.adjectives[1:]:
-        return None
+    rest = bool(phrase.superlative or phrase.tails) + bool(phrase.complement)
+    if found is None or not phrase.generic or len(phrase.adjectives) + rest > 1:
+        return None  # the noun goes, and what stands beside it would go along
     return f"what {found[1]}?"
 
 

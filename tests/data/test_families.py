@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -77,6 +78,13 @@ def test_what_a_family_cannot_say_it_leaves() -> None:
     assert not said("pronoun", RED_STAR)  # the noun would be lost
     assert not said("emphatic", RED_STAR)  # one of several
     assert not said("partitive", LEFT)
+    in_the_middle = Tail("region", "in the middle")  # beside it what one drinks from would be lost
+    assert said("what", replace(DRINK, form="region", tails=(in_the_middle,))) == set()
+    assert said("what", replace(DRINK, adjectives=(RED,))) == set()
+    assert said("what", replace(LARGEST, noun=THING, generic=True, adjectives=(RED,))) == set()
+    assert said("what", replace(LARGEST, noun=THING, generic=True, tails=(LEFT_OF_RING,))) == {
+        "what is the largest left of the ring?"
+    }
     text, family = worded(DRINK, Random(1), {"which": 1.0})
     assert family == "plain"
     assert "drink" in text
