@@ -317,7 +317,7 @@ SPELLED: Final[Mapping[str, float]] = MappingProxyType({
 TYPED: Final[Mapping[str, float]] = MappingProxyType({**SPELLED, "typing error": 0.04})
 # What a model of pictures is trained on: more of what was hard to learn, and words that say nothing.
 TRAINED: Final[Mapping[str, float]] = MappingProxyType(
-    {**TYPED, "what": 0.15, "fronted": 0.25, "filler": 0.15}
+    {**TYPED, "what": 0.25, "fronted": 0.5, "filler": 0.25}
 )
 _OF_CONCEPTS: Final = ("plain", "typing error")  # the others narrow, or ask for one
 _FRAMED: Final = ("relative", "emphatic", "pronoun", "terse")  # at times inside a request

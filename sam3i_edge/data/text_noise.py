@@ -13,10 +13,11 @@ _STARTS: Final = (
 )  # fmt: skip
 _VOWELS: Final = (*"aeiou", "ai", "ea", "ee", "ou")
 _ENDS: Final = (*"lmnrst", "ck", "ct", "ld", "nd", "ng", "nt", "rm", "sh", "", "", "", "")
+_VERBS_END: Final = ("ate", "ify", "ize", "ing", "ed", "er", "ish", "ect", "ide", "ure", "ain", "ow")
 _SMALL: Final = (
     "i", "you", "we", "they", "it", "he", "she", "this", "that", "is", "are", "was", "am", "be", "do", "can",
     "will", "would", "should", "my", "your", "our", "to", "for", "as", "what", "who", "how", "now", "then",
-    "so", "well", "just", "here", "if",
+    "so", "well", "just", "here", "if", "on", "of", "at", "with", "by",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def one_letter(text: str, random: Random) -> str | None:
 
 
 def words_that_say_nothing(random: Random, most: int) -> str:
-    """One to `most` words: made up of syllables, or small words of English in no order."""
+    """One to `most` words: made up, some with the end of a verb, or small words of English in no order."""
     return " ".join(
         random.choice(_SMALL) if random.random() < 0.4 else _made_up(random)
         for _ in range(random.randint(1, most))
@@ -52,7 +53,8 @@ def words_that_say_nothing(random: Random, most: int) -> str:
 
 
 def _made_up(random: Random) -> str:
-    return "".join(
+    syllables = (
         random.choice(_STARTS) + random.choice(_VOWELS) + random.choice(_ENDS)
         for _ in range(random.choice((1, 1, 2)))
     )
+    return "".join(syllables) + (random.choice(_VERBS_END) if random.random() < 0.4 else "")
