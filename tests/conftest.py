@@ -62,6 +62,7 @@ def pytest_collection_finish() -> None:
         ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
         try_anywhere = RewriteRule.try_rewrite
 
+        @functools.wraps(try_anywhere)
         def try_rewrite(rule, model, graph, node, **options):
             wanted = rule._target_pattern.output_nodes[0].op_identifier()
             if wanted not in (None, node.op_identifier()):

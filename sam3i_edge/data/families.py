@@ -275,8 +275,8 @@ def _filler(phrase: Phrase, random: Random) -> str:
     elif choice and random.random() < 0.4:
         said = "the {1}{sign} the {0} {2}".format(*choice, sign=random.choice(",:"))
     where = random.random()
-    before = words_that_say_nothing(random, 3) + random.choice((" ", " ", ", ", ": ")) if where < 0.8 else ""
-    after = random.choice((" ", " ", ", ")) + words_that_say_nothing(random, 3) if where > 0.6 else ""
+    before = words_that_say_nothing(random, 5) + random.choice((" ", " ", ", ", ": ")) if where < 0.8 else ""
+    after = random.choice((" ", " ", ", ")) + words_that_say_nothing(random, 5) if where > 0.6 else ""
     return f"{before}{said}{after}"
 
 
@@ -316,9 +316,7 @@ SPELLED: Final[Mapping[str, float]] = MappingProxyType({
 # What tokenizers and the router learn from.
 TYPED: Final[Mapping[str, float]] = MappingProxyType({**SPELLED, "typing error": 0.04})
 # What a model of pictures is trained on: more of what was hard to learn, and words that say nothing.
-TRAINED: Final[Mapping[str, float]] = MappingProxyType(
-    {**TYPED, "what": 0.25, "fronted": 0.5, "filler": 0.25}
-)
+TRAINED: Final[Mapping[str, float]] = MappingProxyType({**TYPED, "what": 0.6, "fronted": 0.5, "filler": 0.3})
 _OF_CONCEPTS: Final = ("plain", "typing error")  # the others narrow, or ask for one
 _FRAMED: Final = ("relative", "emphatic", "pronoun", "terse")  # at times inside a request
 

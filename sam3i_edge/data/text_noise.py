@@ -17,7 +17,9 @@ _VERBS_END: Final = ("ate", "ify", "ize", "ing", "ed", "er", "ish", "ect", "ide"
 _SMALL: Final = (
     "i", "you", "we", "they", "it", "he", "she", "this", "that", "is", "are", "was", "am", "be", "do", "can",
     "will", "would", "should", "my", "your", "our", "to", "for", "as", "what", "who", "how", "now", "then",
-    "so", "well", "just", "here", "if", "on", "of", "at", "with", "by",
+    "so", "well", "just", "here", "if", "on", "of", "at", "with", "by", "over", "after", "up", "out", "from",
+    "into", "about", "like", "and", "or", "a", "the", "its", "has", "have", "need", "see", "make", "take",
+    "keep", "come",
 )  # fmt: skip
 
 

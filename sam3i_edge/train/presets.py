@@ -152,7 +152,7 @@ TABLE = TrainConfig(
     validate_every=400,
     stages=(
         _TABLE_BASE,
-        replace(_TABLE_BASE, name="detail", steps=22_800, lr=6e-4, warmup=60, image_size=0),
+        replace(_TABLE_BASE, name="detail", steps=26_100, lr=6e-4, warmup=60, image_size=0),
         *NANO.stages[3:],
     ),
 )

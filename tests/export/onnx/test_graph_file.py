@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxscript.rewriter import RewriteRule
 
 from sam3i_edge.export.onnx import graph_file
 from sam3i_edge.export.onnx.graph_file import DATA_FILE, OPSET
-from sam3i_edge.model.graph_specs import graph_specs
+from sam3i_edge.model.graph_specs import GraphSpec, graph_specs
 from sam3i_edge.model.weights import read_config
 from sam3i_edge.runtimes import open_runtime
 
@@ -104,3 +105,23 @@ def test_a_graph_is_named_before_it_is_exported(exported, monkeypatch, tmp_path)
         assert told[3 * number : 3 * number + 3] == [
             (words, number / len(GRAPHS)), graph, (words, (number + 1) / len(GRAPHS))
         ]  # fmt: skip
+
+
+class _Wordy(torch.nn.Module):
+    """Says what several of the exporter's rules shorten."""
+
+    def forward(self, x):
+        y = x.permute(2, 0, 1).permute(1, 2, 0).reshape(6, 4).reshape(2, 3, 4)
+        y = y.unsqueeze(0).unsqueeze(0).expand(1, 1, 2, 3, 4).to(torch.float64).to(torch.float32)
+        return y[:, :, :, 0:3] * 1.0 + 0.0
+
+
+def test_the_short_cut_of_these_tests_leaves_every_rule_that_fits(monkeypatch):
+    spec = GraphSpec("wordy", _Wordy(), {"x": torch.rand(2, 3, 4)}, ("y",))
+    short_cut, every_rule = RewriteRule.try_rewrite, RewriteRule.try_rewrite.__wrapped__
+    nodes = []
+    for way in (short_cut, every_rule, lambda *given, **options: None):
+        monkeypatch.setattr(RewriteRule, "try_rewrite", way)
+        nodes.append([str(node) for node in graph_file.traced(spec).graph])
+    assert nodes[0] == nodes[1]
+    assert len(nodes[0]) < len(nodes[2])
